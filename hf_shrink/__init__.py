@@ -1,0 +1,26 @@
+"""Make Hugging Face models smaller and keep their quality."""
+
+from hf_shrink.lazy import lazy_exports
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "LOSSES": "hf_shrink.distillation.losses",
+    "METRICS": "hf_shrink.evaluation.metrics",
+    "QUANTIZERS": "hf_shrink.quantization.backends",
+    "DistillationTrainer": "hf_shrink.distillation.trainer",
+    "DistillationTrainingArguments": "hf_shrink.distillation.arguments",
+    "MissingExtraError": "hf_shrink.errors",
+    "QuantizedArtifact": "hf_shrink.quantization.artifact",
+    "ShrinkError": "hf_shrink.errors",
+    "ShrinkReport": "hf_shrink.evaluation.report",
+    "compare": "hf_shrink.evaluation.comparison",
+    "make_student": "hf_shrink.distillation.student",
+    "measure": "hf_shrink.evaluation.measurement",
+    "push_dataset_to_hub": "hf_shrink.hub.upload",
+    "push_to_hub": "hf_shrink.hub.upload",
+    "quantize": "hf_shrink.quantization.export",
+    "register_architecture": "hf_shrink.architectures",
+}
+
+__getattr__, __dir__, __all__ = lazy_exports(__name__, _EXPORTS)

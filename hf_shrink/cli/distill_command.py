@@ -1,0 +1,86 @@
+"""`hf-shrink distill`: train a student on a dataset and a teacher."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from hf_shrink.cli.config_file import ConfigFile
+from hf_shrink.errors import ShrinkError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command.
+
+    Args:
+        app: The command line.
+    """
+    app.command("distill")(distill)
+
+
+def distill(
+    teacher: Annotated[str, typer.Option(help="Folder or Hub id of the fine-tuned teacher.")],
+    dataset: Annotated[str, typer.Option(help="Folder, file or Hub id of the data.")],
+    output_dir: Annotated[Path, typer.Option(help="New or empty folder for the student, its report and its card.")],
+    student: Annotated[str | None, typer.Option(help="Folder or Hub id of a smaller model; default: cut from the teacher.")] = None,
+    num_hidden_layers: Annotated[
+        int | None, typer.Option(min=1, help="Layers that the student keeps of the teacher; default: half of them.")
+    ] = None,
+    train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
+    eval_split: Annotated[str, typer.Option(help="Split to compare teacher and student on.")] = "test",
+    text_column: Annotated[str | None, typer.Option(help="Column with the text; default: found by type and name.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column with the label; default: found by type and name.")] = None,
+    max_length: Annotated[int | None, typer.Option(min=1, help="Tokens a row; default: the tokenizer's own limit.")] = None,
+    temperature: Annotated[float, typer.Option(help="Divides the logits in the teacher term; above 0.")] = 2.0,
+    alpha: Annotated[float, typer.Option(help="Weight of the teacher term, 0 to 1.")] = 0.5,
+    logit_loss: Annotated[str, typer.Option(help="Teacher loss on the logits.")] = "forward_kl",
+    num_train_epochs: Annotated[float, typer.Option(help="Passes over the training rows.")] = 3.0,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 5e-5,
+    per_device_train_batch_size: Annotated[int, typer.Option(min=1, help="Rows a batch and device.")] = 32,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 42,
+    bf16: Annotated[bool, typer.Option(help="Train with bf16 autocast.")] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other training argument; may be repeated.")
+    ] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Distil a teacher into a smaller student, compare the two, and leave model, report and card in a folder."""
+    from hf_shrink.cli.distill_stages import Distillation, run_distillation
+
+    training = {
+        "temperature": temperature,
+        "alpha": alpha,
+        "logit_loss": logit_loss,
+        "num_train_epochs": num_train_epochs,
+        "learning_rate": learning_rate,
+        "per_device_train_batch_size": per_device_train_batch_size,
+        "seed": seed,
+        "bf16": bf16,
+        **_assignments(set_ or []),
+    }
+    run_distillation(
+        Distillation(
+            teacher=teacher,
+            dataset=dataset,
+            output_dir=output_dir,
+            student=student,
+            num_hidden_layers=num_hidden_layers,
+            train_split=train_split,
+            eval_split=eval_split,
+            text_column=text_column,
+            label_column=label_column,
+            max_length=max_length,
+            training=training,
+        )
+    )
+
+
+def _assignments(items: list[str]) -> dict[str, Any]:
+    values = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals or not name.strip():
+            raise ShrinkError(f"`--set` must be NAME=VALUE, got {item!r}. Write for instance --set warmup_steps=100.")
+        values[name.strip().replace("-", "_")] = yaml.safe_load(value)
+    return values

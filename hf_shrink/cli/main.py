@@ -1,0 +1,46 @@
+"""`hf-shrink`: the commands, and what an error looks like."""
+
+import sys
+
+import click
+import typer
+
+from hf_shrink.cli import (
+    compare_command,
+    distill_command,
+    env_command,
+    push_command,
+    quickstart_command,
+)
+from hf_shrink.errors import ShrinkError
+
+app = typer.Typer(
+    name="hf-shrink",
+    help="Make Hugging Face models smaller and keep their quality.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (quickstart_command, distill_command, compare_command, push_command, env_command):
+    module.register(app)
+
+
+@app.callback()
+def _options(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
+    """Make Hugging Face models smaller and keep their quality."""
+
+
+def run() -> None:
+    """Run the command line; exit code 0 is done, 1 refused input or failed work, 2 wrong usage."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        app()
+    except ShrinkError as error:
+        if debug:
+            raise
+        click.secho(f"Error: {error}", fg="red", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        click.secho("Stopped.", err=True)
+        sys.exit(130)

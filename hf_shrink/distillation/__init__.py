@@ -1,0 +1,13 @@
+"""Model distillation: a student that learns from a teacher."""
+
+from hf_shrink.lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "LOSSES": "hf_shrink.distillation.losses",
+        "DistillationTrainer": "hf_shrink.distillation.trainer",
+        "DistillationTrainingArguments": "hf_shrink.distillation.arguments",
+        "make_student": "hf_shrink.distillation.student",
+    },
+)

@@ -1,0 +1,42 @@
+"""Forward Kullback-Leibler divergence."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from hf_shrink.distillation.losses import LOSSES
+from hf_shrink.errors import ShrinkError
+
+
+@LOSSES.add("forward_kl", paper="arXiv:1503.02531")
+def forward_kl(
+    student_logits: Tensor, teacher_logits: Tensor, *, labels: Tensor | None = None, temperature: float = 2.0
+) -> Tensor:
+    """Match the teacher's softened distribution (Hinton et al., 2015).
+
+    Args:
+        student_logits: Shape (..., C), any floating dtype; the softmax runs in fp32 or wider.
+        teacher_logits: Same shape, over the same classes in the same order.
+        labels: Unused; part of the signature that all losses share.
+        temperature: Above 0; higher is softer.
+
+    Returns:
+        Nats per position, shape (...), times temperature squared: the gradient keeps its size at any temperature.
+
+    Raises:
+        ShrinkError: If the shapes differ or the temperature is not above 0.
+    """
+    if student_logits.shape != teacher_logits.shape:
+        raise ShrinkError(
+            f"`teacher_logits` must have the shape of `student_logits` {tuple(student_logits.shape)}, got "
+            f"{tuple(teacher_logits.shape)}. Align the classes of teacher and student first."
+        )
+    if not temperature > 0:
+        raise ShrinkError(f"`temperature` must be above 0, got {temperature}. Use 1.0 for the plain distribution.")
+    student = F.log_softmax(_wide(student_logits) / temperature, dim=-1)  # (..., C)
+    teacher = F.log_softmax(_wide(teacher_logits) / temperature, dim=-1)  # (..., C)
+    divergence = F.kl_div(student, teacher, log_target=True, reduction="none").sum(-1)  # (...)
+    return divergence * temperature**2
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits if logits.element_size() >= 4 else logits.float()  # half precision loses the tail's classes

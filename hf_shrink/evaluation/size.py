@@ -1,0 +1,75 @@
+"""Size on disk and number of parameters."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hf_shrink.errors import ShrinkError
+
+# A folder may hold the same weights twice: the first format found is the one that `from_pretrained` reads.
+WEIGHT_FILES: tuple[tuple[str, ...], ...] = (
+    ("*.safetensors",),
+    ("*.onnx", "*.onnx_data*", "*.onnx.data*"),
+    ("openvino*.xml", "openvino*.bin"),
+    ("*.gguf",),
+    ("pytorch_model*.bin",),
+)
+
+
+def size_on_disk(folder: str | Path) -> int:
+    """Bytes of a model's weight files; config, tokenizer and a trainer's states are left out.
+
+    Args:
+        folder: A saved model: safetensors (all shards), ONNX (with external data), OpenVINO, GGUF or pickle.
+
+    Returns:
+        Bytes of the first of these formats that is there.
+
+    Raises:
+        ShrinkError: If the folder holds no weights.
+    """
+    for patterns in WEIGHT_FILES:
+        files = {path for pattern in patterns for path in Path(folder).glob(pattern) if path.is_file()}
+        if files:
+            return sum(path.stat().st_size for path in files)  # follows the links of the Hub's cache
+    raise ShrinkError(
+        f"`folder` must hold weight files, got {folder} without safetensors, ONNX, OpenVINO or GGUF files. "
+        "Save the model there with save_pretrained()."
+    )
+
+
+def saved_size(model: Any) -> int:
+    """Bytes that a model's weight files have when it is saved.
+
+    Args:
+        model: Anything with `save_pretrained`.
+
+    Returns:
+        Bytes on disk; the files are gone afterwards.
+    """
+    with tempfile.TemporaryDirectory(prefix="hf_shrink-") as folder:
+        model.save_pretrained(folder)
+        return size_on_disk(folder)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of parameters, tied or otherwise shared ones once.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        Elements, trained or frozen.
+    """
+    return sum({key: parameter.numel() for key, parameter in _storages(model)}.values())
+
+
+def _storages(model: nn.Module) -> Iterator[tuple[Any, torch.Tensor]]:
+    for parameter in model.parameters():
+        # On the meta device all addresses are 0, so the object itself tells shared from distinct.
+        place = id(parameter) if parameter.is_meta else parameter.data_ptr()
+        yield (parameter.device, place, parameter.numel()), parameter

@@ -1,0 +1,213 @@
+"""A model named by a folder or a Hub id becomes a model that can be called."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import transformers
+from huggingface_hub import snapshot_download, try_to_load_from_cache
+from torch import nn
+from transformers import AutoConfig, AutoProcessor, PretrainedConfig
+
+from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.onnx import OnnxModel
+from hf_shrink.inputs.remote import LOAD_ERRORS, explain_hub_error, list_hub_files, looks_like_path
+from hf_shrink.inputs.tasks import TASKS, check_task, find_task, inner_model, model_config
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+NO_WEIGHTS = ("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state.pth")
+PROCESSING_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "tokenizer.model",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
+DOWNLOAD_OPTIONS = ("revision", "token")
+ONNX_FILES = ("*.onnx", "*.onnx_data*", "*.onnx.data*", "*.json", "*.txt", "*.model")
+
+
+def load_model(model: Any, *, task: str | None = None, **kwargs: Any) -> Any:
+    """Load a model for inference.
+
+    Args:
+        model: A folder that `save_pretrained` or Optimum's ONNX export wrote, or a Hub id. An instance comes back as
+            it is, in the mode (training or evaluation) in which it was given.
+        task: Name in `TASKS`, where the checkpoint was saved with another head or with none; a head that the
+            checkpoint lacks starts at random.
+        **kwargs: Handed to `from_pretrained`, such as `num_labels` or `revision`; to `OnnxModel` for ONNX folders.
+
+    Returns:
+        A transformers model in evaluation mode, or an `OnnxModel`.
+
+    Raises:
+        ShrinkError: If there is no such model, it may not be read, or it holds weights only as pickles.
+    """
+    if task is not None:
+        check_task(task)
+    if isinstance(model, (nn.Module, OnnxModel)):
+        return model
+    if not isinstance(model, (str, Path)):
+        raise ShrinkError(
+            f"`model` must be a model, a folder or a Hub id, got {type(model).__name__}. Give one of these."
+        )
+    if str(model).endswith(".onnx"):
+        return OnnxModel(model, **kwargs)
+    source = _folder(model) if looks_like_path(model) else str(model)
+    options = {key: kwargs[key] for key in DOWNLOAD_OPTIONS if key in kwargs}
+    if _weights_format(_root_files(source, options), source) == "onnx":
+        if isinstance(source, str):
+            source = Path(snapshot_download(source, allow_patterns=list(ONNX_FILES), **options))
+        return OnnxModel(source, **{key: value for key, value in kwargs.items() if key not in options})
+    return _from_pretrained(source, task, kwargs)
+
+
+def load_processing_class(source: Any, **kwargs: Any) -> Any:
+    """Load what prepares a model's inputs.
+
+    Args:
+        source: Folder, Hub id, or a model that was loaded from one.
+        **kwargs: Handed to `from_pretrained`, such as `revision` or `token`.
+
+    Returns:
+        The tokenizer, image processor, feature extractor or processor that was saved there.
+
+    Raises:
+        ShrinkError: If nothing was saved there.
+    """
+    if not isinstance(source, (str, Path)):
+        folder = base_folder(source)
+        if folder is None:
+            raise ShrinkError(
+                f"`processing_class` must be given, because this {type(source).__name__} was not loaded from a folder "
+                "or the Hub. Load it with AutoTokenizer.from_pretrained()."
+            )
+        source = folder
+    place = _folder(source, "processing_class") if looks_like_path(source) else str(source)
+    options = {key: kwargs[key] for key in DOWNLOAD_OPTIONS if key in kwargs}
+    # Without this check some tokenizer classes come up with an empty vocabulary, and say nothing.
+    if not set(PROCESSING_FILES) & set(_root_files(place, options, "processing_class", need_config=False)):
+        raise ShrinkError(
+            f"`processing_class` must be saved beside the model, but {source} holds no tokenizer or processor. "
+            "Save it there with save_pretrained(), or give the loaded one."
+        )
+    try:
+        return AutoProcessor.from_pretrained(place, trust_remote_code=False, **kwargs)
+    except LOAD_ERRORS as error:
+        message = explain_hub_error(error, "processing_class", str(source), "tokenizer or processor")
+        raise ShrinkError(message) from error
+
+
+def model_name(model: Any) -> str:
+    """What a report or a card may call a model.
+
+    Args:
+        model: Instance, folder or Hub id.
+
+    Returns:
+        Hub id, name of the folder, or name of the class; never a path of this machine.
+    """
+    if isinstance(model, (str, Path)):
+        return _public_name(model)
+    if isinstance(model, OnnxModel):
+        return _public_name(model.path)
+    config = model_config(model)
+    if config is not None and config.name_or_path:
+        return _public_name(config.name_or_path)
+    return type(inner_model(model) if isinstance(model, nn.Module) else model).__name__
+
+
+def base_folder(model: Any) -> Path | None:
+    """Where the files lie that a model was loaded from; its weights may have been trained since.
+
+    Args:
+        model: Instance, folder or Hub id.
+
+    Returns:
+        The folder, in the Hub's cache for an id; None where there is none on this machine.
+    """
+    if isinstance(model, OnnxModel):
+        return model.path
+    name = model
+    if not isinstance(model, (str, Path)):
+        config = model_config(model)
+        name = "" if config is None else config.name_or_path
+    if not str(name):
+        return None
+    if looks_like_path(name):
+        folder = Path(name).expanduser()
+        return folder if folder.is_dir() else None
+    cached = try_to_load_from_cache(str(name), "config.json")
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
+def _folder(source: str | Path, argument: str = "model") -> Path:
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        what = "a file" if folder.exists() else "nothing"
+        raise ShrinkError(f"`{argument}` must be a folder or a Hub id, but {source} is {what}. Check the path.")
+    return folder
+
+
+def _root_files(
+    source: str | Path, options: dict[str, Any], argument: str = "model", *, need_config: bool = True
+) -> list[str]:
+    if isinstance(source, Path):
+        files = [path.name for path in source.iterdir()]
+    else:
+        files = [name for name in list_hub_files(source, argument=argument, **options) if "/" not in name]
+    if need_config and "config.json" not in files:
+        hint = "Save a model there with save_pretrained()."
+        if "adapter_config.json" in files:
+            hint = "It holds a PEFT adapter: load it with its base model, call merge_and_unload() and give the result."
+        raise ShrinkError(f"`{argument}` must hold a config.json, but {source} does not. {hint}")
+    return files
+
+
+def _weights_format(files: Iterable[str], source: str | Path) -> str:
+    suffixes = {PurePosixPath(name).suffix for name in files}
+    for suffix in (".safetensors", ".onnx"):
+        if suffix in suffixes:
+            return suffix[1:]
+    if pickles := sorted(name for name in files if PurePosixPath(name).suffix in PICKLES and name not in NO_WEIGHTS):
+        raise ShrinkError(
+            f"`model` must hold safetensors, but {source} has its weights only as pickles, which can run code when "
+            f"they are opened: {', '.join(pickles[:3])}. If you trust their author, convert them: load with transformers' "
+            "own from_pretrained(), then save_pretrained() elsewhere."
+        )
+    raise ShrinkError(
+        f"`model` must hold weights, but {source} has no *.safetensors or *.onnx file. "
+        "Save the model there with save_pretrained()."
+    )
+
+
+def _from_pretrained(source: str | Path, task: str | None, kwargs: dict[str, Any]) -> nn.Module:
+    options = {key: kwargs[key] for key in DOWNLOAD_OPTIONS if key in kwargs}
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
+        auto_class = getattr(transformers, _auto_class(config, find_task(config, task)))
+        model = auto_class.from_pretrained(source, **{"trust_remote_code": False, "use_safetensors": True, **kwargs})
+    except ShrinkError:
+        raise
+    except LOAD_ERRORS as error:
+        raise ShrinkError(explain_hub_error(error, "model", str(source))) from error
+    return model.eval()
+
+
+def _auto_class(config: PretrainedConfig, task: str) -> str:
+    if task == "seq2seq_lm" and type(config) in transformers.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING:
+        return "AutoModelForSpeechSeq2Seq"
+    return TASKS[task].auto_class
+
+
+def _public_name(source: str | Path) -> str:
+    parts = Path(source).expanduser().parts
+    if cached := [part for part in parts if part.startswith("models--")]:
+        return cached[-1].removeprefix("models--").replace("--", "/", 1)
+    if not looks_like_path(source):
+        return str(source)
+    return re.sub(r"\.onnx$", "", Path(source).expanduser().resolve().name) or "model"
