@@ -5,7 +5,7 @@ from types import ModuleType
 
 
 class ShrinkError(ValueError):
-    """Input that is refused, or work that cannot go on; the message names the argument, the value and the next step."""
+    """Input that is refused, or work that cannot go on; the message names argument, value and next step."""
 
 
 class MissingExtraError(ShrinkError, ImportError):

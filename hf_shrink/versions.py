@@ -1,9 +1,10 @@
 """The only file that branches on the version of a library; each branch says which version lets it go."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import huggingface_hub
 import transformers
+from torch import nn
 
 
 def network_errors() -> tuple[type[Exception], ...]:
@@ -34,3 +35,58 @@ def length_grouping() -> dict[str, Any]:
     if int(transformers.__version__.split(".")[0]) < 5:  # goes when transformers 4 does
         return {"group_by_length": True}
     return {"train_sampling_strategy": "group_by_length"}
+
+
+def base_model(model: nn.Module) -> nn.Module:
+    """The model beneath a head.
+
+    Args:
+        model: A transformers model.
+
+    Returns:
+        What its `base_model` is meant to be.
+    """
+    if type(model).__name__ == "Gemma3ForCausalLM" and model.base_model is model:  # goes when transformers 4 does
+        return model.model
+    return model.base_model
+
+
+def refresh_attention_scale(attention: nn.Module) -> None:
+    """Let GPT-2's attention scale follow its `layer_idx`, where transformers 5 works it out only in `__init__`.
+
+    Args:
+        attention: A GPT-2 attention module with `scale_attn_by_inverse_layer_idx`.
+    """
+    if "scaling" in vars(attention):  # the branch, not its body, goes when transformers 4 does
+        scale = attention.head_dim**-0.5 if attention.scale_attn_weights else 1.0
+        attention.scaling = scale / float(attention.layer_idx + 1)
+
+
+class VitNames(NamedTuple):
+    """Paths of ViT's parts: of the layers from the base model, of the rest from the layer."""
+
+    layers: str
+    query: str
+    key: str
+    value: str
+    output: str
+    up: str
+    down: str
+    head_dim_field: str | None
+
+
+def vit_names() -> VitNames:
+    """What ViT's modules are called, and whether its config can set the head size.
+
+    Returns:
+        The names of the installed transformers.
+    """
+    from transformers.models.vit import modeling_vit
+
+    if "ViTEncoder" in vars(modeling_vit):  # goes when transformers 4 does
+        attention = [f"attention.attention.{name}" for name in ("query", "key", "value")]
+        return VitNames(
+            "encoder.layer", *attention, "attention.output.dense", "intermediate.dense", "output.dense", None
+        )
+    attention = [f"attention.{name}_proj" for name in "qkvo"]
+    return VitNames("layers", *attention, "mlp.fc1", "mlp.fc2", "head_dim")

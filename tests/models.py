@@ -1,6 +1,9 @@
-"""Tiny models and tokenizers for the tests: built from configs, offline, with every norm and bias away from its neutral value."""
+"""Tiny models and tokenizers: built from configs, offline, with every norm and bias away from its neutral value."""
 
+import copy
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,3 +61,30 @@ def tiny_bert_classifier(num_labels: int = 3, *, seed: int = 0, **config: Any) -
     }
     torch.manual_seed(seed)
     return randomize(AutoModelForSequenceClassification.from_config(BertConfig(**settings)), seed)
+
+
+def export_onnx(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> Path:
+    """Write a model in Optimum's layout: model.onnx, config.json with the architecture, and the tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # Two rows of different length: the exporter bakes in a batch of one, and drops a mask that is all ones.
+    inputs = dict(tokenizer(["my card is lost", "where is the money"], padding=True, return_tensors="pt"))
+    axes = {name: {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} for name in inputs}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        torch.onnx.export(
+            model.eval(),
+            (),
+            folder / "model.onnx",
+            kwargs=inputs,
+            input_names=list(inputs),
+            output_names=["logits"],
+            dynamic_shapes=axes,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
+    config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -19,14 +19,22 @@ def register(app: typer.Typer) -> None:
 
 def compare_models(
     original: Annotated[str, typer.Argument(help="Folder or Hub id of the original.")],
-    shrunk: Annotated[list[str], typer.Argument(help="Folders or Hub ids of the smaller models, in the order of making.")],
+    shrunk: Annotated[
+        list[str], typer.Argument(help="Folders or Hub ids of the smaller models, in the order of making.")
+    ],
     dataset: Annotated[str, typer.Option(help="Folder, file or Hub id of the data.")],
     split: Annotated[str, typer.Option(help="Split to compare on.")] = "test",
     metric: Annotated[str, typer.Option(help="Name of a metric.")] = "accuracy",
-    text_column: Annotated[str | None, typer.Option(help="Column with the text; default: found by type and name.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column with the label; default: found by type and name.")] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="Column with the text; default: found by type and name.")
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column with the label; default: found by type and name.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows a batch, for the quality.")] = 32,
-    max_length: Annotated[int | None, typer.Option(min=1, help="Tokens a row; default: the tokenizer's own limit.")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=1, help="Tokens a row; default: the tokenizer's own limit.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for the latency; default: all.")] = None,
     json: Annotated[Path | None, typer.Option(help="Also write the report there.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Also draw quality against size there (png, pdf, svg).")] = None,

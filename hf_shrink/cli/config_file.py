@@ -21,7 +21,8 @@ def _read(context: typer.Context, parameter: click.Parameter, path: Path | None)
             close = difflib.get_close_matches(key, [str(name) for name in known], n=1)
             hint = f"Did you mean {close[0]!r}?" if close else f"The options are {sorted(known)}."
             raise ShrinkError(f"`--config` must hold options of this command, but {path} has {key!r}. {hint}")
-    context.default_map = {key.replace("-", "_"): value for key, value in values.items()} | (context.default_map or {})
+    given = {key.replace("-", "_"): value for key, value in values.items()}
+    context.default_map = {**given, **(context.default_map or {})}
     return path
 
 
@@ -37,5 +38,7 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", help="YAML file with values for these options; flags override it.", callback=_read, is_eager=True),
+    typer.Option(
+        "--config", help="YAML file with values for these options; flags override it.", callback=_read, is_eager=True
+    ),
 ]

@@ -23,15 +23,23 @@ def distill(
     teacher: Annotated[str, typer.Option(help="Folder or Hub id of the fine-tuned teacher.")],
     dataset: Annotated[str, typer.Option(help="Folder, file or Hub id of the data.")],
     output_dir: Annotated[Path, typer.Option(help="New or empty folder for the student, its report and its card.")],
-    student: Annotated[str | None, typer.Option(help="Folder or Hub id of a smaller model; default: cut from the teacher.")] = None,
+    student: Annotated[
+        str | None, typer.Option(help="Folder or Hub id of a smaller model; default: cut from the teacher.")
+    ] = None,
     num_hidden_layers: Annotated[
         int | None, typer.Option(min=1, help="Layers that the student keeps of the teacher; default: half of them.")
     ] = None,
     train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
     eval_split: Annotated[str, typer.Option(help="Split to compare teacher and student on.")] = "test",
-    text_column: Annotated[str | None, typer.Option(help="Column with the text; default: found by type and name.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column with the label; default: found by type and name.")] = None,
-    max_length: Annotated[int | None, typer.Option(min=1, help="Tokens a row; default: the tokenizer's own limit.")] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="Column with the text; default: found by type and name.")
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column with the label; default: found by type and name.")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=1, help="Tokens a row; default: the tokenizer's own limit.")
+    ] = None,
     temperature: Annotated[float, typer.Option(help="Divides the logits in the teacher term; above 0.")] = 2.0,
     alpha: Annotated[float, typer.Option(help="Weight of the teacher term, 0 to 1.")] = 0.5,
     logit_loss: Annotated[str, typer.Option(help="Teacher loss on the logits.")] = "forward_kl",
@@ -41,7 +49,8 @@ def distill(
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 42,
     bf16: Annotated[bool, typer.Option(help="Train with bf16 autocast.")] = False,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other training argument; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other training argument; may be repeated."),
     ] = None,
     config: ConfigFile = None,
 ) -> None:

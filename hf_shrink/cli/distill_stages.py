@@ -58,7 +58,11 @@ def run_distillation(options: Distillation) -> ShrinkReport:
     train, test = (load_rows(options.dataset, split=split) for split in (options.train_split, options.eval_split))
     tokenizer, teacher = load_processing_class(options.teacher), load_model(options.teacher)
     task = find_task(teacher)
-    columns = {"text_column": options.text_column, "label_column": options.label_column, "max_length": options.max_length}
+    columns = {
+        "text_column": options.text_column,
+        "label_column": options.label_column,
+        "max_length": options.max_length,
+    }
     set_seed(args.seed)
     student = _make_student(teacher, options)
     trainer = DistillationTrainer(
@@ -72,7 +76,9 @@ def run_distillation(options: Distillation) -> ShrinkReport:
     trainer.train()
     student.eval().save_pretrained(options.output_dir)
     tokenizer.save_pretrained(options.output_dir)
-    report = compare(options.teacher, options.output_dir, test, processing_class=tokenizer, split=options.eval_split, **columns)
+    report = compare(
+        options.teacher, options.output_dir, test, processing_class=tokenizer, split=options.eval_split, **columns
+    )
     report = replace(report, dataset=_public_name(options.dataset), provenance=_provenance(options, task))
     report.to_json(options.output_dir / "shrink_report.json")
     (options.output_dir / "README.md").write_text(model_card(report))
@@ -83,7 +89,9 @@ def run_distillation(options: Distillation) -> ShrinkReport:
 def _training_arguments(options: Distillation) -> DistillationTrainingArguments:
     known = {field.name for field in fields(DistillationTrainingArguments)}
     if unknown := sorted(set(options.training) - known):
-        raise ShrinkError(f"`--set` must name a training argument, got {unknown[0]!r}. See TrainingArguments for all of them.")
+        raise ShrinkError(
+            f"`--set` must name a training argument, got {unknown[0]!r}. See TrainingArguments for all of them."
+        )
     folder = options.output_dir
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ShrinkError(f"`output_dir` must be new or empty, but {folder} holds something. Choose another folder.")
@@ -93,13 +101,19 @@ def _training_arguments(options: Distillation) -> DistillationTrainingArguments:
 
 def _make_student(teacher: Any, options: Distillation) -> Any:
     if options.student is None:
-        return make_student(teacher, num_hidden_layers=options.num_hidden_layers or teacher.config.num_hidden_layers // 2)
+        return make_student(
+            teacher, num_hidden_layers=options.num_hidden_layers or teacher.config.num_hidden_layers // 2
+        )
     if options.num_hidden_layers is not None:
         raise ShrinkError(
             f"`num_hidden_layers` must be left out where `student` is given, got {options.num_hidden_layers} and "
             f"{options.student}. Give one of the two."
         )
-    names = {"num_labels": teacher.config.num_labels, "id2label": teacher.config.id2label, "label2id": teacher.config.label2id}
+    names = {
+        "num_labels": teacher.config.num_labels,
+        "id2label": teacher.config.id2label,
+        "label2id": teacher.config.label2id,
+    }
     return load_model(options.student, task=find_task(teacher), **names)
 
 
@@ -109,7 +123,11 @@ def _provenance(options: Distillation, task: str) -> Provenance:
         options.training["logit_loss"],
         "Knowledge distillation",
         LOSSES[options.training["logit_loss"]].paper,
-        {"teacher_model": model_name(options.teacher), "num_hidden_layers": options.num_hidden_layers, **options.training},
+        {
+            "teacher_model": model_name(options.teacher),
+            "num_hidden_layers": options.num_hidden_layers,
+            **options.training,
+        },
     )
     datasets = () if Path(options.dataset).exists() else (options.dataset,)
     return Provenance(base_model=teacher, datasets=datasets, pipeline_tag=TASKS[task].pipeline_tag, methods=(method,))

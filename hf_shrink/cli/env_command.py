@@ -21,6 +21,18 @@ LIBRARIES = (
     "bitsandbytes",
     "safetensors",
 )
+FEATURES = (
+    "avx2",
+    "avx512_f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "amx_bf16",
+    "asimd",
+    "i8mm",
+    "bf16",
+)
 BACKENDS = {"onnxruntime": "onnx", "onnx": "onnx", "onnxscript": "onnx", "optimum-onnx": "optimum"}  # to their extra
 
 
@@ -54,8 +66,8 @@ def cpu_features() -> list[str]:
     """The instruction sets that matter here and that this CPU has."""
     import torch
 
-    found = {name: bool(value) for name, value in torch.backends.cpu.get_cpu_capabilities().items()}
-    return sorted(name for name, there in found.items() if there)
+    there = torch.cpu.get_capabilities()
+    return [name for name in FEATURES if there.get(name)]
 
 
 def _version(name: str) -> str | None:

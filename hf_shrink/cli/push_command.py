@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
 def push(
     folder: Annotated[Path, typer.Argument(help="Folder with the model, and shrink_report.json where there is one.")],
     repo_id: Annotated[str, typer.Argument(help="Where to push, as user/name; it is made if it is not there.")],
-    private: Annotated[bool | None, typer.Option("--private/--public", help="Who may see a repository made now.")] = None,
+    private: Annotated[
+        bool | None, typer.Option("--private/--public", help="Who may see a repository made now.")
+    ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch; default: main.")] = None,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request.")] = False,
     commit_message: Annotated[str | None, typer.Option(help="First line of the commit.")] = None,

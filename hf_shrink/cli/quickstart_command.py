@@ -31,7 +31,9 @@ def quickstart(
     train_rows: Annotated[
         int | None, typer.Option(min=1, help="Use only that many training rows, drawn at random.")
     ] = None,
-    test_rows: Annotated[int | None, typer.Option(min=1, help="Use only that many test rows, drawn at random.")] = None,
+    test_rows: Annotated[
+        int | None, typer.Option(min=1, help="Use only that many test rows, drawn at random.")
+    ] = None,
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also train the same student without a teacher, for comparison.")
     ] = False,

@@ -3,14 +3,14 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 from rich.console import Console
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, set_seed
+from transformers import PreTrainedModel, set_seed
 
 from hf_shrink.cli.report_table import print_report
 from hf_shrink.distillation import DistillationTrainer, DistillationTrainingArguments, make_student
@@ -19,7 +19,14 @@ from hf_shrink.errors import MissingExtraError, ShrinkError
 from hf_shrink.evaluation import MethodUse, Provenance, ShrinkReport, compare
 from hf_shrink.evaluation.environment import bf16_is_fast
 from hf_shrink.hub import model_card
-from hf_shrink.inputs import default_collator, find_columns, load_model, load_processing_class, load_rows, tokenize_rows
+from hf_shrink.inputs import (
+    default_collator,
+    find_columns,
+    load_model,
+    load_processing_class,
+    load_rows,
+    tokenize_rows,
+)
 from hf_shrink.quantization import QUANTIZERS, QuantizedArtifact, quantize
 from hf_shrink.versions import length_grouping
 
@@ -28,8 +35,8 @@ STAMP = "stage.json"  # written last: a stage that was cut off has none
 MAX_LENGTH = 64  # tokens; the longest rows of Banking77 are cut, 99 % are shorter
 BANKING77 = Path(__file__).parent.parent / "data" / "banking77"
 
-# Measured on Banking77 over three seeds, see benchmarks/quickstart_seeds.json: the teacher must be trained to its end, or a
-# student does better on the labels alone; with 77 classes a temperature of 3 keeps the second-best classes in sight.
+# Measured on Banking77 over three seeds, see benchmarks/quickstart_seeds.json: the teacher must be trained to its end,
+# or a student does better on the labels alone; at 77 classes a temperature of 3 keeps the second-best ones in sight.
 TEACHER = {"learning_rate": 4e-4, "per_device_train_batch_size": 32}
 STUDENT = {"learning_rate": 5e-4, "per_device_train_batch_size": 64}
 DISTILLATION = {"alpha": 0.9, "temperature": 3.0, "logit_loss": "forward_kl"}
@@ -68,10 +75,17 @@ def run_quickstart(options: Quickstart) -> ShrinkReport:
     _check_output(options.output_dir)
     source = _model_source(options.model)
     data = _Data.load(options, load_processing_class(source))
-    folders = {name: options.output_dir / name for name in ("teacher", "student", "student-int8", "student-labels-only")}
+    folders = {
+        name: options.output_dir / name for name in ("teacher", "student", "student-int8", "student-labels-only")
+    }
 
     teacher_settings = {"model": options.model, "epochs": options.teacher_epochs, **data.settings, **TEACHER}
-    _stage("Fine-tune the teacher", folders["teacher"], teacher_settings, lambda f: _train_teacher(f, source, data, options))
+    _stage(
+        "Fine-tune the teacher",
+        folders["teacher"],
+        teacher_settings,
+        lambda f: _train_teacher(f, source, data, options),
+    )
 
     layers = {"num_hidden_layers": options.num_hidden_layers, "epochs": options.student_epochs, **STUDENT}
     student_settings = {"teacher": teacher_settings, **layers}
@@ -123,9 +137,16 @@ class _Data:
             raise ShrinkError(f"`dataset` must have a label column, got {train.column_names}. Rename it to `label`.")
         feature = train.features[label]
         names = feature.names if hasattr(feature, "names") else [str(value) for value in sorted(set(train[label]))]
-        settings = {"dataset": options.dataset, "train_rows": len(train), "seed": options.seed, "max_length": MAX_LENGTH}
+        settings = {
+            "dataset": options.dataset,
+            "train_rows": len(train),
+            "seed": options.seed,
+            "max_length": MAX_LENGTH,
+        }
         train = tokenize_rows(train, tokenizer, max_length=MAX_LENGTH, task=TASK)
-        return cls(train, test, tokenizer, names, "banking77" if options.dataset is None else Path(source).name, settings)
+        return cls(
+            train, test, tokenizer, names, "banking77" if options.dataset is None else Path(source).name, settings
+        )
 
 
 def _sample(rows: Dataset, count: int | None, seed: int) -> Dataset:
@@ -173,7 +194,11 @@ def _train_teacher(folder: Path, source: str | Path, data: _Data, options: Quick
     set_seed(options.seed)
     names = data.label_names
     model = load_model(
-        source, task=TASK, num_labels=len(names), id2label=dict(enumerate(names)), label2id={n: i for i, n in enumerate(names)}
+        source,
+        task=TASK,
+        num_labels=len(names),
+        id2label=dict(enumerate(names)),
+        label2id={n: i for i, n in enumerate(names)},
     )
     _train(model, None, data, folder, {**TEACHER, "num_train_epochs": options.teacher_epochs}, options.seed)
 
@@ -189,13 +214,15 @@ def _train_student(folder: Path, teacher_folder: Path, data: _Data, options: Qui
 def _train(
     model: PreTrainedModel, teacher: PreTrainedModel | None, data: _Data, folder: Path, settings: Any, seed: int
 ) -> None:
-    # The word embeddings are half of a small model, and were learned on far more text: frozen, they cost no optimizer time.
+    # The word embeddings are half of a small model and were learned on far more text: frozen, they cost no time.
     model.get_input_embeddings().requires_grad_(False)
     args = DistillationTrainingArguments(
         output_dir=str(folder),
         seed=seed,
         bf16=bf16_is_fast(),
-        warmup_steps=round(0.1 * settings["num_train_epochs"] * len(data.train) / settings["per_device_train_batch_size"]),
+        warmup_steps=round(
+            0.1 * settings["num_train_epochs"] * len(data.train) / settings["per_device_train_batch_size"]
+        ),
         weight_decay=0.01,
         save_strategy="no",
         logging_strategy="epoch",
@@ -224,7 +251,13 @@ def _report(folders: Mapping[str, Path], data: _Data, options: Quickstart) -> Sh
     artifact = QuantizedArtifact.from_pretrained(folders["student-int8"])
     models = [artifact if name == "student-int8" else folders[name] for name in names]
     report = compare(
-        models[0], models[1:], data.test, metric="accuracy", processing_class=data.tokenizer, names=names, max_length=MAX_LENGTH
+        models[0],
+        models[1:],
+        data.test,
+        metric="accuracy",
+        processing_class=data.tokenizer,
+        names=names,
+        max_length=MAX_LENGTH,
     )
     report = replace(report, dataset=data.name, split="test", provenance=_provenance(options))
     report.to_json(options.output_dir / "shrink_report.json")
@@ -247,7 +280,9 @@ def _write_card(report: ShrinkReport, position: int, folder: Path) -> None:
 def _provenance(options: Quickstart) -> Provenance:
     layers = {"num_hidden_layers": options.num_hidden_layers, "epochs": options.student_epochs}
     methods = (
-        MethodUse("forward_kl", "Knowledge distillation", LOSSES["forward_kl"].paper, {**DISTILLATION, **STUDENT, **layers}),
+        MethodUse(
+            "forward_kl", "Knowledge distillation", LOSSES["forward_kl"].paper, {**DISTILLATION, **STUDENT, **layers}
+        ),
         MethodUse("onnx-int8", "Dynamic int8 quantization", QUANTIZERS["onnx-int8"].paper, {}),
     )
     ours = options.model is None

@@ -76,7 +76,7 @@ def check_vocabularies(
 
 
 def _names(config: PretrainedConfig) -> list[str]:
-    return [config.id2label[i] for i in range(config.num_labels)]
+    return [str(name) for _, name in sorted((config.id2label or {}).items())]
 
 
 def _generic(names: list[str]) -> bool:

@@ -1,7 +1,7 @@
 """Arguments of the distillation trainer."""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from transformers import TrainingArguments
 
@@ -24,14 +24,16 @@ class DistillationTrainingArguments(TrainingArguments):
             dictionary or JSON text.
     """
 
-    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, "teacher_model_init_kwargs"]
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "teacher_model_init_kwargs"]
 
     temperature: float = field(
         default=2.0, metadata={"help": "Divides the logits of both models in the teacher term; above 0."}
     )
     alpha: float = field(
         default=0.5,
-        metadata={"help": "Weight of the teacher term in [0, 1]; the labels get the rest. Without labels it counts as 1."},
+        metadata={
+            "help": "Weight of the teacher term, 0 to 1; the labels get the rest. Without labels it counts as 1."
+        },
     )
     logit_loss: str = field(default="forward_kl", metadata={"help": "Teacher loss on the logits: a name in LOSSES."})
     teacher_model_init_kwargs: dict[str, Any] | str | None = field(
@@ -43,9 +45,7 @@ class DistillationTrainingArguments(TrainingArguments):
         super().__post_init__()
         # Each rule is written so that NaN, which compares false with everything, breaks it.
         if not self.temperature > 0 or self.temperature == float("inf"):
-            raise ShrinkError(
-                f"`temperature` must be a finite number above 0, got {self.temperature}. The paper uses 1 to 10; start with 2."
-            )
+            raise ShrinkError(f"`temperature` must be a finite number above 0, got {self.temperature}. Start with 2.")
         if not 0 <= self.alpha <= 1:
             raise ShrinkError(
                 f"`alpha` must be in [0, 1], got {self.alpha}. 0 trains on labels alone, 1 on the teacher alone."

@@ -2,23 +2,26 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from datasets import Dataset
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from torch.utils.data import DataLoader
+from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
+from transformers.utils import ModelOutput
 
-from hf_shrink.distillation.alignment import align_classes, check_vocabularies
 from hf_shrink.distillation.arguments import DistillationTrainingArguments
 from hf_shrink.distillation.losses import LOSSES
-from hf_shrink.distillation.teacher import Teacher, forward_parameters
+from hf_shrink.distillation.teacher import TASK, config_of, forward_parameters, make_teacher
+from hf_shrink.distillation.trainer_card import CardFacts, as_tuple, trainer_card
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation.quality import as_compute_metrics
 from hf_shrink.inputs.labels import check_labels
-from hf_shrink.inputs.models import load_model, load_processing_class
-from hf_shrink.inputs.tasks import find_task, model_config
+from hf_shrink.inputs.models import load_model
+from hf_shrink.inputs.tasks import find_task
 
 IGNORED = -100  # the label of a row or token that the label term leaves out, as everywhere in transformers
 TEACHER, LABELS = 0, 1  # what is counted in a batch: rows for the teacher, labelled rows
@@ -43,12 +46,13 @@ class DistillationTrainer(Trainer):
             the task is not single-label classification.
     """
 
-    _tag_names = ("hf-shrink", "distillation")
+    _tag_names: ClassVar[list[str]] = ["hf-shrink", "distillation"]
+    args: DistillationTrainingArguments
 
     def __init__(
         self,
-        model: PreTrainedModel | str | Path | None = None,
-        teacher_model: PreTrainedModel | str | Path | None = None,
+        model: nn.Module | str | Path | None = None,
+        teacher_model: nn.Module | str | Path | None = None,
         args: DistillationTrainingArguments | None = None,
         *,
         compute_metrics: Any = None,
@@ -60,49 +64,24 @@ class DistillationTrainer(Trainer):
                 f"`args` must be DistillationTrainingArguments, got {type(args).__name__}. "
                 "They take every field of TrainingArguments: change the class name."
             )
-        if isinstance(model, (str, Path)):
-            model = load_model(model)
-        self.teacher = self._make_teacher(model, teacher_model, args, kwargs.get("processing_class"))
+        student = _student(model, kwargs.get("model_init"))
+        if compute_metrics is not None:
+            compute_metrics = as_compute_metrics(compute_metrics, task=find_task(student))
+        for dataset in (kwargs.get("train_dataset"), kwargs.get("eval_dataset")):
+            _check_labels(dataset, len(config_of(student, "model").id2label or {}))
+        self.teacher = make_teacher(student, teacher_model, args, kwargs.get("processing_class"))
         self._logit_loss = LOSSES.resolve(args.logit_loss)
+        self._student_parameters = forward_parameters(student)
         self._terms: dict[str, Tensor] = {}  # sums since the last log, on the device: a log is the only host sync
         self._term_steps = 0
         self._evaluation: dict[str, Tensor] = {}
-        if compute_metrics is not None:
-            compute_metrics = as_compute_metrics(compute_metrics, task=find_task(model))
-        super().__init__(model=model, args=args, compute_metrics=compute_metrics, **kwargs)
-        self._student_parameters = forward_parameters(self.model)
-        for dataset in (self.train_dataset, self.eval_dataset):
-            _check_dataset(dataset, model_config(self.model).num_labels)
+        super().__init__(
+            model=student if model is not None else None, args=args, compute_metrics=compute_metrics, **kwargs
+        )
         # The loss is divided by the size of the whole step here: Trainer must not divide it again.
         self.model_accepts_loss_kwargs = True
         if self.teacher is not None:
             self.teacher.place(self.accelerator)
-
-    @staticmethod
-    def _make_teacher(
-        model: nn.Module, teacher_model: Any, args: DistillationTrainingArguments, tokenizer: Any
-    ) -> Teacher | None:
-        task = find_task(model)
-        if task != "single_label_classification":
-            raise ShrinkError(
-                f"`model` must be a single-label classifier, got one for {task}. Other tasks are not distilled yet."
-            )
-        if teacher_model is None:
-            return None
-        teacher_tokenizer = None
-        if isinstance(teacher_model, (str, Path)):
-            teacher_tokenizer = load_processing_class(teacher_model)
-            teacher_model = load_model(teacher_model, **(args.teacher_model_init_kwargs or {}))
-        if teacher_model is model:
-            raise ShrinkError("`teacher_model` must be another object than `model`. Copy it first: make_student() does.")
-        if find_task(teacher_model) != task:
-            raise ShrinkError(
-                f"`teacher_model` must be a single-label classifier as the student is, got one for "
-                f"{find_task(teacher_model)}. Fine-tune it on this task first."
-            )
-        student_config, teacher_config = model_config(model), model_config(teacher_model)
-        check_vocabularies(student_config, teacher_config, _tokenizer(tokenizer), _tokenizer(teacher_tokenizer))
-        return Teacher(teacher_model, align_classes(student_config, teacher_config))
 
     # ------------------------------------------------------------------ the loss
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
@@ -129,8 +108,8 @@ class DistillationTrainer(Trainer):
         model: nn.Module,
         inputs: Mapping[str, Tensor | Any],
         return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
-    ) -> Tensor | tuple[Tensor, Any]:
+        num_items_in_batch: Any = None,
+    ) -> Any:
         """Weigh the teacher term against the label term.
 
         Args:
@@ -146,37 +125,44 @@ class DistillationTrainer(Trainer):
         own = {k: v for k, v in inputs.items() if k in self._student_parameters and k != "labels"}
         outputs = model(**own)
         counts = num_items_in_batch if model.training else _count(inputs).to(outputs.logits.device)
-        terms = self._loss_terms(outputs.logits, labels, inputs, counts)
+        teacher_logits = self._ask_teacher(inputs)
+        terms = self._loss_terms(outputs, teacher_logits, labels, counts)
         alpha = self.args.alpha if labels is not None else 1.0
         weights = {"kd_loss": alpha, "ce_loss": 1 - alpha} if self.teacher is not None else {"ce_loss": 1.0}
-        loss = sum(weights[name] * term for name, term in terms.items())
-        if model.training:
+        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        if not model.training:
+            self._tally(terms, outputs.logits, teacher_logits, counts)
+        else:
             self._remember(terms)
             if self._averages_across_devices():
                 loss = loss * self.accelerator.num_processes  # DDP averages gradients: undo it, the counts are global
         return (loss, outputs) if return_outputs else loss
 
+    def _ask_teacher(self, inputs: Mapping[str, Any]) -> Tensor | None:
+        if self.teacher is None:
+            return None
+        with self.accelerator.autocast():
+            return self.teacher(inputs)
+
     def _loss_terms(
-        self, logits: Tensor, labels: Tensor | None, inputs: Mapping[str, Any], counts: Tensor
+        self, outputs: ModelOutput, teacher_logits: Tensor | None, labels: Tensor | None, counts: Tensor
     ) -> dict[str, Tensor]:
         """Each term summed over this batch's rows and divided by the counts of the step."""
         terms = {}
-        if self.teacher is not None:
-            with self.accelerator.autocast():
-                teacher_logits = self.teacher(inputs)
-            divergence = self._logit_loss(logits, teacher_logits, labels=labels, temperature=self.args.temperature)
+        if teacher_logits is not None:
+            divergence = self._logit_loss(
+                outputs.logits, teacher_logits, labels=labels, temperature=self.args.temperature
+            )  # (B,)
             terms["kd_loss"] = divergence.sum() / counts[TEACHER]
         if labels is not None:
-            terms["ce_loss"] = self._label_loss(logits, labels, counts[LABELS])
-        if not self.model.training:
-            self._tally(terms, logits, teacher_logits if self.teacher is not None else None, counts)
+            terms["ce_loss"] = self._label_loss(outputs, labels, counts[LABELS])
         return terms
 
-    def _label_loss(self, logits: Tensor, labels: Tensor, count: Tensor) -> Tensor:
+    def _label_loss(self, outputs: ModelOutput, labels: Tensor, count: Tensor) -> Tensor:
         if self.compute_loss_func is not None:
-            return self.compute_loss_func({"logits": logits}, labels, num_items_in_batch=count)
+            return self.compute_loss_func(outputs, labels, num_items_in_batch=count)
         smoothing = self.args.label_smoothing_factor
-        total = F.cross_entropy(logits.float(), labels, reduction="sum", label_smoothing=smoothing)
+        total = F.cross_entropy(outputs.logits.float(), labels, reduction="sum", label_smoothing=smoothing)
         return total / count.clamp(min=1)  # a step without any label adds 0, not NaN
 
     def _averages_across_devices(self) -> bool:
@@ -185,8 +171,8 @@ class DistillationTrainer(Trainer):
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         if self.teacher is not None:  # a teacher may read columns that its student does not, such as token_type_ids
-            own = set(self._signature_columns)
-            self._signature_columns += sorted(self.teacher.parameters - own)
+            own = self._signature_columns or []
+            self._signature_columns = own + sorted(self.teacher.parameters - set(own))
 
     # ------------------------------------------------------------------ what is logged
     def _remember(self, terms: dict[str, Tensor]) -> None:
@@ -222,25 +208,76 @@ class DistillationTrainer(Trainer):
             value = value.detach().double()
             self._evaluation[name] = self._evaluation[name] + value if name in self._evaluation else value
 
-    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
         """Evaluate as Trainer does, and report the loss terms and the agreement with the teacher.
 
         Args:
-            *args: Handed on.
+            dataloader: Batches to evaluate on.
+            description: What the progress bar says.
+            prediction_loss_only: Whether predictions are thrown away.
+            ignore_keys: Outputs of the model to leave out.
             metric_key_prefix: Begins the name of each metric.
-            **kwargs: Handed on.
 
         Returns:
             Trainer's output; its metrics hold `eval_ce_loss` and, with a teacher, `eval_kd_loss` and `eval_agreement`
             (share of rows with equal argmax).
         """
         self._evaluation = {}
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        metrics = dict(output.metrics or {})
         sums = {name: self.accelerator.reduce(v, reduction="sum").item() for name, v in self._evaluation.items()}
         for name, per in (("kd_loss", "rows"), ("ce_loss", "labelled"), ("agreement", "rows")):
             if name in sums and sums[per]:
-                output.metrics[f"{metric_key_prefix}_{name}"] = sums[name] / sums[per]
-        return output
+                metrics[f"{metric_key_prefix}_{name}"] = sums[name] / sums[per]
+        return output._replace(metrics=metrics)
+
+    # ------------------------------------------------------------------ the card
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        dataset_args: str | list[str] | None = None,
+    ) -> None:
+        """Write README.md: from `shrink_report.json` of the output folder, or from what was trained and logged.
+
+        Args:
+            language: ISO 639-1 code.
+            license: The Hub's identifier of the licence.
+            tags: Tags beside those of hf_shrink.
+            model_name: What the card calls the model.
+            finetuned_from: Hub id of what the student began as; found from its config if None.
+            tasks: The Hub's name of the task; found from the model if None.
+            dataset_tags: Hub ids of the training data.
+            dataset: Names of the training data, where it has no Hub id.
+            dataset_args: Configurations of the training data.
+        """
+        if not self.is_world_process_zero():
+            return
+        facts = CardFacts(
+            language=as_tuple(language),
+            license=license,
+            tags=(*self._tag_names, *as_tuple(tags)),
+            model_name=model_name,
+            base_model=finetuned_from,
+            pipeline_tag=next(iter(as_tuple(tasks)), None),
+            datasets=as_tuple(dataset_tags) or as_tuple(dataset),
+            dataset_args=as_tuple(dataset_args),
+        )
+        card = trainer_card(self, self.teacher, facts)
+        (Path(str(self.args.output_dir)) / "README.md").write_text(card, encoding="utf-8")
 
 
 def _count(batch: Mapping[str, Any]) -> Tensor:
@@ -251,11 +288,22 @@ def _count(batch: Mapping[str, Any]) -> Tensor:
     return torch.tensor([len(next(v for v in batch.values() if isinstance(v, Tensor))), 0])
 
 
-def _check_dataset(dataset: Any, num_labels: int) -> None:
-    named = dataset.values() if isinstance(dataset, Mapping) else [dataset]
-    for rows in named:
-        check_labels(rows, "labels", num_labels)
+def _student(model: nn.Module | str | Path | None, model_init: Any) -> nn.Module:
+    """The student, checked; with `model_init` one that stands for those to come."""
+    if model is None and model_init is None:
+        raise ShrinkError("`model` must be given, got None. Make a student with make_student(teacher, …).")
+    student = model_init() if model is None else load_model(model)
+    task = find_task(student)
+    if task != TASK:
+        raise ShrinkError(
+            f"`model` must be a single-label classifier, got one for {task}. No other task is distilled yet."
+        )
+    return student
 
 
-def _tokenizer(processing_class: Any) -> PreTrainedTokenizerBase | None:
-    return processing_class if isinstance(processing_class, PreTrainedTokenizerBase) else None
+def _check_labels(dataset: Any, num_labels: int) -> None:
+    """Refuse labels outside the range now: in the loss, many steps later, they end in an index error."""
+    for rows in dataset.values() if isinstance(dataset, dict) else [dataset]:
+        if isinstance(rows, Dataset):
+            for column in {"labels", "label"} & set(rows.column_names):
+                check_labels(rows, column, num_labels)

@@ -44,7 +44,8 @@ def bootstrap(
         seed: Of the draws.
 
     Returns:
-        K pairs of lower and upper end; None where fewer than 2 rows, or a resample without a value, leave it undefined.
+        K pairs of lower and upper end; None where fewer than 2 rows, or a resample without a value, leave it
+            undefined.
     """
     from scipy import stats
 

@@ -65,7 +65,9 @@ def plot_pareto(report: ShrinkReport, path: str | Path) -> Path:
         )
     figure = Figure(figsize=(7.2, 4.6), dpi=160, layout="constrained")  # not pyplot: its global state would leak
     axes = figure.add_subplot()
-    axes.plot([p.x for p in points], [p.y for p in points], color="#b8bfca", linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
+    axes.plot(
+        [p.x for p in points], [p.y for p in points], color="#b8bfca", linewidth=1.2, linestyle=(0, (4, 3)), zorder=1
+    )
     for point in points:
         ends = [[point.y - point.low], [point.high - point.y]]
         axes.errorbar(point.x, point.y, yerr=ends, color=point.color, capsize=4, linewidth=1.4, zorder=2)
@@ -175,12 +177,21 @@ def _label_box(
     from matplotlib.patheffects import withStroke
 
     halo = [withStroke(linewidth=3, foreground="white")]  # keeps the words readable over the line and the grid
-    name = TextArea(point.name, textprops={"color": point.color, "fontsize": 10, "fontweight": "bold", "path_effects": halo})
+    name = TextArea(
+        point.name, textprops={"color": point.color, "fontsize": 10, "fontweight": "bold", "path_effects": halo}
+    )
     facts = TextArea(point.facts, textprops={"color": GREY, "fontsize": 8, "path_effects": halo})
-    align = {0: "left", 0.5: "center", 1: "right"}[alignment[0]]
+    align: Any = {0: "left", 0.5: "center", 1: "right"}[alignment[0]]
     packed = VPacker(children=[name, facts], align=align, pad=0, sep=2)
     return AnnotationBbox(
-        packed, anchor, xybox=offset, boxcoords="offset points", box_alignment=alignment, frameon=False, pad=0, zorder=4
+        packed,
+        anchor,
+        xybox=offset,
+        boxcoords="offset points",
+        box_alignment=alignment,
+        frameon=False,
+        pad=0,
+        zorder=4,
     )
 
 
@@ -190,4 +201,7 @@ def _occupied(axes: "Axes", point: Point) -> list[Any]:
     radius = (point.area / 3.14159) ** 0.5 * axes.figure.dpi / 72
     x, y = axes.transData.transform((point.x, point.y))
     (_, low), (_, high) = axes.transData.transform([(point.x, point.low), (point.x, point.high)])
-    return [Bbox.from_extents(x - radius, y - radius, x + radius, y + radius), Bbox.from_extents(x - 4, low, x + 4, high)]
+    return [
+        Bbox.from_extents(x - radius, y - radius, x + radius, y + radius),
+        Bbox.from_extents(x - 4, low, x + 4, high),
+    ]

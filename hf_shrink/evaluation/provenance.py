@@ -87,7 +87,9 @@ class Provenance:
             )
         for name in ("datasets", "language", "methods", "notes"):
             if isinstance(getattr(self, name), str):
-                raise ShrinkError(f"`{name}` must be a tuple, got {getattr(self, name)!r}. Write it as a tuple of one.")
+                raise ShrinkError(
+                    f"`{name}` must be a tuple, got {getattr(self, name)!r}. Write it as a tuple of one."
+                )
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @classmethod

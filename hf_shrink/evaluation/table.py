@@ -77,7 +77,9 @@ def verdict(report: ShrinkReport, entry: Entry) -> str:
     if real is None:
         return f"{entry.name} changed by {_signed(report, change)}; no test says whether that is more than chance."
     if not real:
-        return f"{entry.name} changed by {_signed(report, change)} ({evidence}): no difference that these rows can show."
+        return (
+            f"{entry.name} changed by {_signed(report, change)} ({evidence}): no difference that these rows can show."
+        )
     gained = (change > 0) == report.higher_is_better
     verb, noun = ("gained", "gain") if gained else ("lost", "loss")
     return f"{entry.name} {verb} {_points(report, abs(change))} ({evidence}): a real {noun}."

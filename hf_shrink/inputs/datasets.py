@@ -14,10 +14,11 @@ from datasets import (
     load_dataset,
     load_from_disk,
 )
+from datasets.data_files import EmptyDatasetError
 from datasets.exceptions import DataFilesNotFoundError, DatasetsError
 
 from hf_shrink.errors import ShrinkError
-from hf_shrink.inputs.remote import LOAD_ERRORS, explain_hub_error, looks_like_path
+from hf_shrink.inputs.remote import LOAD_ERRORS, explain_dataset_error, explain_hub_error, looks_like_path
 
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json"}
 SPLITS = ("train", "validation", "test")
@@ -52,7 +53,7 @@ def load_rows(dataset: Any, split: str | None = None, **kwargs: Any) -> Dataset:
             f"`dataset` must be a Dataset, a path or a Hub id, got {type(dataset).__name__}. Give one of these."
         )
     if not looks_like_path(dataset):
-        return _pick(_load(str(dataset), str(dataset), **kwargs), split, str(dataset))
+        return _pick(_load_from_hub(str(dataset), kwargs), split, str(dataset))
     path = Path(dataset).expanduser()
     if path.is_file():
         return _pick(_load_file(path, kwargs), split, path.name)
@@ -98,7 +99,7 @@ def _pick(splits: DatasetDict, split: str | None, name: str) -> Dataset:
         parts = ReadInstruction.from_spec(split).to_absolute({key: len(rows) for key, rows in splits.items()})
     except (AssertionError, ValueError) as error:
         raise ShrinkError(
-            f"`split` must be one of {there} (the splits of {name}), got {split!r}. Choose one."
+            f"`split` must be one of {there} (the splits of {name}), got {split!r}. Choose one of these."
         ) from error
     if split in splits:
         return splits[split]
@@ -106,6 +107,13 @@ def _pick(splits: DatasetDict, split: str | None, name: str) -> Dataset:
     return concatenate_datasets(
         [r.select(range(p.from_ or 0, len(r) if p.to is None else p.to)) for r, p in zip(rows, parts, strict=True)]
     )
+
+
+def _load_from_hub(repo_id: str, kwargs: Mapping[str, Any]) -> DatasetDict:
+    try:
+        return load_dataset(repo_id, **kwargs)
+    except (DatasetsError, *LOAD_ERRORS) as error:
+        raise ShrinkError(explain_dataset_error(error, repo_id, kwargs.get("token"))) from error
 
 
 def _load_file(path: Path, kwargs: Mapping[str, Any]) -> DatasetDict:
@@ -129,7 +137,7 @@ def _load_folder(path: Path, kwargs: Mapping[str, Any]) -> DatasetDict:
 def _load(builder: str, source: str, **kwargs: Any) -> DatasetDict:
     try:
         return load_dataset(builder, **kwargs)
-    except DataFilesNotFoundError as error:
+    except (DataFilesNotFoundError, EmptyDatasetError) as error:
         raise ShrinkError(
             f"`dataset` must hold parquet, CSV or JSON files, but {source} has none. Save rows with to_parquet()."
         ) from error

@@ -7,6 +7,7 @@ from typing import Any
 
 import transformers
 from huggingface_hub import snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from torch import nn
 from transformers import AutoConfig, AutoProcessor, PretrainedConfig
 
@@ -70,7 +71,8 @@ def load_processing_class(source: Any, **kwargs: Any) -> Any:
     """Load what prepares a model's inputs.
 
     Args:
-        source: Folder, Hub id, or a model that was loaded from one.
+        source: Folder, Hub id, or a model that was loaded from one. A model of another revision than the Hub's main
+            one does not tell so: give that `revision` again, or the tokenizer of main is loaded without a word.
         **kwargs: Handed to `from_pretrained`, such as `revision` or `token`.
 
     Returns:
@@ -80,13 +82,12 @@ def load_processing_class(source: Any, **kwargs: Any) -> Any:
         ShrinkError: If nothing was saved there.
     """
     if not isinstance(source, (str, Path)):
-        folder = base_folder(source)
-        if folder is None:
+        if not _origin(source):
             raise ShrinkError(
                 f"`processing_class` must be given, because this {type(source).__name__} was not loaded from a folder "
                 "or the Hub. Load it with AutoTokenizer.from_pretrained()."
             )
-        source = folder
+        source = _origin(source)
     place = _folder(source, "processing_class") if looks_like_path(source) else str(source)
     options = {key: kwargs[key] for key in DOWNLOAD_OPTIONS if key in kwargs}
     # Without this check some tokenizer classes come up with an empty vocabulary, and say nothing.
@@ -113,11 +114,8 @@ def model_name(model: Any) -> str:
     """
     if isinstance(model, (str, Path)):
         return _public_name(model)
-    if isinstance(model, OnnxModel):
-        return _public_name(model.path)
-    config = model_config(model)
-    if config is not None and config.name_or_path:
-        return _public_name(config.name_or_path)
+    if name := _origin(model):
+        return _public_name(name)
     return type(inner_model(model) if isinstance(model, nn.Module) else model).__name__
 
 
@@ -128,28 +126,34 @@ def base_folder(model: Any) -> Path | None:
         model: Instance, folder or Hub id.
 
     Returns:
-        The folder, in the Hub's cache for an id; None where there is none on this machine.
+        The folder, in the Hub's cache (revision main) for an id; None where there is none on this machine.
     """
-    if isinstance(model, OnnxModel):
-        return model.path
-    name = model
-    if not isinstance(model, (str, Path)):
-        config = model_config(model)
-        name = "" if config is None else config.name_or_path
-    if not str(name):
+    name = str(model) if isinstance(model, (str, Path)) else _origin(model)
+    if not name:
         return None
-    if looks_like_path(name):
+    if isinstance(model, Path) or looks_like_path(name):
         folder = Path(name).expanduser()
         return folder if folder.is_dir() else None
-    cached = try_to_load_from_cache(str(name), "config.json")
+    try:
+        cached = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:  # a relative folder that is gone, with a name that no repository can bear
+        return None
     return Path(cached).parent if isinstance(cached, str) else None
+
+
+def _origin(model: Any) -> str:
+    """Folder or Hub id that an instance was loaded from; "" where there is none."""
+    if isinstance(model, OnnxModel):
+        return str(model.path)
+    config = model_config(model)
+    return "" if config is None else config.name_or_path or ""
 
 
 def _folder(source: str | Path, argument: str = "model") -> Path:
     folder = Path(source).expanduser()
     if not folder.is_dir():
-        what = "a file" if folder.exists() else "nothing"
-        raise ShrinkError(f"`{argument}` must be a folder or a Hub id, but {source} is {what}. Check the path.")
+        what = "is a file" if folder.exists() else "does not exist"
+        raise ShrinkError(f"`{argument}` must be a folder or a Hub id, but {source} {what}. Check the path.")
     return folder
 
 
@@ -176,8 +180,8 @@ def _weights_format(files: Iterable[str], source: str | Path) -> str:
     if pickles := sorted(name for name in files if PurePosixPath(name).suffix in PICKLES and name not in NO_WEIGHTS):
         raise ShrinkError(
             f"`model` must hold safetensors, but {source} has its weights only as pickles, which can run code when "
-            f"they are opened: {', '.join(pickles[:3])}. If you trust their author, convert them: load with transformers' "
-            "own from_pretrained(), then save_pretrained() elsewhere."
+            f"they are opened: {', '.join(pickles[:3])}. If you trust their author, convert them: load with "
+            "transformers' own from_pretrained(), then save_pretrained() elsewhere."
         )
     raise ShrinkError(
         f"`model` must hold weights, but {source} has no *.safetensors or *.onnx file. "
@@ -189,10 +193,17 @@ def _from_pretrained(source: str | Path, task: str | None, kwargs: dict[str, Any
     options = {key: kwargs[key] for key in DOWNLOAD_OPTIONS if key in kwargs}
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
-        auto_class = getattr(transformers, _auto_class(config, find_task(config, task)))
+    except LOAD_ERRORS as error:
+        raise ShrinkError(explain_hub_error(error, "model", str(source))) from error
+    auto_class = getattr(transformers, _auto_class(config, find_task(config, task)))
+    try:
         model = auto_class.from_pretrained(source, **{"trust_remote_code": False, "use_safetensors": True, **kwargs})
-    except ShrinkError:
-        raise
+    except RuntimeError as error:  # the weights do not fit the config
+        raise ShrinkError(
+            f"`model` must hold weights that fit its config and the given options, but {source} does not: "
+            f"{' '.join(str(error).split())[:300]} For a head of another size, add ignore_mismatched_sizes=True; it "
+            "then starts at random."
+        ) from error
     except LOAD_ERRORS as error:
         raise ShrinkError(explain_hub_error(error, "model", str(source))) from error
     return model.eval()

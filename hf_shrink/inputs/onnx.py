@@ -66,6 +66,8 @@ class OnnxModel:
         Raises:
             ShrinkError: If an input that the graph declares is missing.
         """
+        if "token_type_ids" in self._inputs and inputs.get("token_type_ids") is None and "input_ids" in inputs:
+            inputs["token_type_ids"] = np.zeros(inputs["input_ids"].shape, np.int64)  # what float models take without
         if missing := [name for name in self._inputs if inputs.get(name) is None]:
             raise ShrinkError(
                 f"`inputs` must hold all that the graph takes, {list(self._inputs)}, but {missing} are missing. "

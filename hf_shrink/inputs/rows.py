@@ -23,6 +23,12 @@ from hf_shrink.inputs.tasks import check_task
 
 MODEL_INPUTS = (*TOKENIZED, "attention_mask", "token_type_ids", "position_ids", "bbox", "pixel_mask")
 TARGETS = ("labels", "start_positions", "end_positions", "decoder_input_ids", "decoder_attention_mask")
+CLASSIFIERS = (
+    "single_label_classification",
+    "multi_label_classification",
+    "token_classification",
+    "image_classification",
+)
 UNLABELLED = ("masked_lm", "causal_lm", "feature_extraction")  # the text is the label, or there is none
 
 
@@ -166,6 +172,11 @@ def _prepare_label(dataset: Dataset, label: str | None, task: str) -> tuple[Data
             dataset = dataset.remove_columns("labels")
         dataset = dataset.rename_column(label, "labels")
     feature = dataset.features["labels"]
+    if task in CLASSIFIERS and getattr(inner_feature(feature), "dtype", None) in ("string", "large_string"):
+        raise ShrinkError(
+            f"`label_column` must hold class ids, but {label!r} holds names. Number them as the model does with "
+            "align_labels(), or in alphabetical order with dataset.class_encode_column()."
+        )
     if task == "regression":
         dataset = dataset.cast_column("labels", Value("float32"))
     if task == "multi_label_classification" and isinstance(inner_feature(feature), ClassLabel):

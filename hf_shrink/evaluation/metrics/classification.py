@@ -58,9 +58,7 @@ def balanced_accuracy(predictions: Any, references: Any) -> float:
     return float(recall_score(references, predictions, labels=classes, average="macro", zero_division=0))
 
 
-@METRICS.add(
-    "f1", paper=SKLEARN + "f1_score.html", tasks=LABELS, higher_is_better=True, percent=True, trials=()
-)
+@METRICS.add("f1", paper=SKLEARN + "f1_score.html", tasks=LABELS, higher_is_better=True, percent=True, trials=())
 def f1(predictions: Any, references: Any) -> float:
     """F1 of class 1 where the labels are 0 and 1, else the mean F1 of the classes.
 
@@ -76,9 +74,7 @@ def f1(predictions: Any, references: Any) -> float:
     return _f1(found, wanted, "binary" if binary else "macro")
 
 
-@METRICS.add(
-    "f1_macro", paper=SKLEARN + "f1_score.html", tasks=LABELS, higher_is_better=True, percent=True, trials=()
-)
+@METRICS.add("f1_macro", paper=SKLEARN + "f1_score.html", tasks=LABELS, higher_is_better=True, percent=True, trials=())
 def f1_macro(predictions: Any, references: Any) -> float:
     """Mean F1 of the classes.
 
@@ -92,9 +88,7 @@ def f1_macro(predictions: Any, references: Any) -> float:
     return _f1(flat(predictions), flat(references), "macro")
 
 
-@METRICS.add(
-    "f1_micro", paper=SKLEARN + "f1_score.html", tasks=LABELS, higher_is_better=True, percent=True, trials=()
-)
+@METRICS.add("f1_micro", paper=SKLEARN + "f1_score.html", tasks=LABELS, higher_is_better=True, percent=True, trials=())
 def f1_micro(predictions: Any, references: Any) -> float:
     """F1 over the decisions of all classes together.
 

@@ -12,9 +12,7 @@ SCIPY = "https://docs.scipy.org/doc/scipy/reference/generated/scipy.stats."
 SKLEARN = "https://scikit-learn.org/stable/modules/generated/sklearn.metrics."
 
 
-@METRICS.add(
-    "pearson", paper=SCIPY + "pearsonr.html", tasks=TASKS, higher_is_better=True, percent=False, trials=()
-)
+@METRICS.add("pearson", paper=SCIPY + "pearsonr.html", tasks=TASKS, higher_is_better=True, percent=False, trials=())
 def pearson(predictions: Any, references: Any) -> float:
     """Linear correlation; the mean over the columns where there are several.
 
@@ -30,9 +28,7 @@ def pearson(predictions: Any, references: Any) -> float:
     return _correlation(pearsonr, predictions, references)
 
 
-@METRICS.add(
-    "spearman", paper=SCIPY + "spearmanr.html", tasks=TASKS, higher_is_better=True, percent=False, trials=()
-)
+@METRICS.add("spearman", paper=SCIPY + "spearmanr.html", tasks=TASKS, higher_is_better=True, percent=False, trials=())
 def spearman(predictions: Any, references: Any) -> float:
     """Correlation of the ranks; the mean over the columns where there are several.
 

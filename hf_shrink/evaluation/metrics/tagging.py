@@ -63,7 +63,7 @@ def _parse(tag: str) -> tuple[str, str]:
     prefix, _, kind = tag.partition("-")  # kinds may hold hyphens themselves: "B-creative-work"
     if tag != "O" and (not kind or prefix not in OPENING | INSIDE):
         raise ShrinkError(
-            f"`metric` 'seqeval_f1' must get tags such as 'B-PER', 'I-PER' and 'O', got {tag!r}. Name the labels so in "
-            "the model's `id2label`, or choose 'accuracy' or 'f1_macro' for tags without spans."
+            f"`metric` 'seqeval_f1' must get tags such as 'B-PER', 'I-PER' and 'O', got {tag!r}. Name the labels so "
+            "in the model's `id2label`, or choose 'accuracy' or 'f1_macro' for tags without spans."
         )
     return prefix, kind

@@ -1,0 +1,155 @@
+"""Push a model or a dataset: everything that belongs together in one commit, the card last."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+from torch import nn
+from transformers.utils import PushToHubMixin
+
+from hf_shrink.errors import ShrinkError
+from hf_shrink.evaluation.report import ShrinkReport
+from hf_shrink.hub.card import model_card
+from hf_shrink.hub.commit import Operation, commit, open_destination
+from hf_shrink.hub.dataset_card import SPLIT, DatasetFiles, read_card, render_dataset_card
+from hf_shrink.hub.files import CARD, REPORT, files_to_push
+from hf_shrink.hub.parquet import write_shards
+from hf_shrink.inputs.onnx import OnnxModel
+
+
+def push_to_hub(
+    path_or_model: Any,
+    repo_id: str,
+    *,
+    report: ShrinkReport | None = None,
+    private: bool | None = None,
+    token: str | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    commit_message: str | None = None,
+    processing_class: Any = None,
+) -> str:
+    """Upload a model with its card and its report, in one commit.
+
+    Optimizer states, checkpoints, `training_args.bin` and every other pickle stay here. A commit that the Hub or the
+    network failed is tried again, and never made twice.
+
+    Args:
+        path_or_model: A folder that holds a model, or a transformers or PEFT model.
+        repo_id: Where to, as user/name; it is made if it is not there.
+        report: What was measured; the card is made from it. Without it, from the folder's `shrink_report.json`; and
+            where there is none, an existing README.md goes up as it is.
+        private: Who may see a repository made now; None leaves it to the Hub.
+        token: The Hub's token; None takes the one of `hf auth login` or HF_TOKEN.
+        revision: Branch; None is main.
+        create_pr: Open a pull request.
+        commit_message: First line of the commit.
+        processing_class: Tokenizer or processor to go beside the model.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        ShrinkError: If there are no weights, or only pickles; if `report` is none; if the Hub refuses, or cannot be
+            reached.
+    """
+    if report is not None and not isinstance(report, ShrinkReport):
+        raise ShrinkError(f"`report` must be a ShrinkReport, got {type(report).__name__}. Make one with compare().")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = _model_folder(path_or_model, Path(scratch) / "model")
+        files = files_to_push(folder)
+        if processing_class is not None:
+            processing_class.save_pretrained(Path(scratch) / "processing")
+            files |= _all_files(Path(scratch) / "processing")
+        if report is None and REPORT in files:
+            report = ShrinkReport.from_json(files[REPORT])
+        card = files.pop(CARD, None)
+        destination = open_destination(repo_id, private=private, token=token, revision=revision, create_pr=create_pr)
+        if report is not None:
+            files[REPORT] = report.to_json(Path(scratch) / REPORT)
+            card = Path(scratch) / CARD
+            card.write_text(model_card(report, repo_id=destination.repo_id), encoding="utf-8")
+        if card is not None:
+            files[CARD] = card  # last: no other writer of the same commit can put its own card over it
+        return commit(destination, lambda parent: _additions(files), commit_message or "Upload model")
+
+
+def push_dataset_to_hub(
+    dataset: Dataset,
+    repo_id: str,
+    *,
+    split: str = "train",
+    private: bool | None = None,
+    token: str | None = None,
+    revision: str | None = None,
+    commit_message: str | None = None,
+    source: str | None = None,
+    license: str | None = None,
+) -> str:
+    """Upload a dataset as parquet with its card, in one commit; `load_dataset(repo_id)` gives equal rows and features.
+
+    Other splits that the repository holds stay as they are; the same split is replaced.
+
+    Args:
+        dataset: The rows of one split.
+        repo_id: Where to, as user/name; it is made if it is not there.
+        split: Name of the split.
+        private: Who may see a repository made now; None leaves it to the Hub.
+        token: The Hub's token; None takes the one of `hf auth login` or HF_TOKEN.
+        revision: Branch; None is main.
+        commit_message: First line of the commit.
+        source: Hub id or name of the dataset that this one was made from.
+        license: The Hub's identifier of the licence.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        ShrinkError: If the rows are no `Dataset`, if the split's name is not a word, if the repository holds splits of
+            other features, if the Hub refuses or cannot be reached.
+    """
+    if not isinstance(dataset, Dataset):
+        raise ShrinkError(f"`dataset` must be a Dataset, got {type(dataset).__name__}. Push each split by itself.")
+    if not SPLIT.fullmatch(split):
+        raise ShrinkError(f"`split` must be a word such as 'train', got {split!r}. Use letters, digits and _.")
+    with tempfile.TemporaryDirectory() as scratch:
+        shards = write_shards(dataset, Path(scratch), split)
+        new = DatasetFiles(dataset, split, shards, source, license)
+        destination = open_destination(repo_id, repo_type="dataset", private=private, token=token, revision=revision)
+
+        def operations(parent: str) -> list[Operation]:
+            there = read_card(destination, parent)
+            card = render_dataset_card(new, there, destination.repo_id)
+            deletions = [CommitOperationDelete(path) for path in there.files_of(split) if path not in shards]
+            return [*deletions, *_additions(shards), CommitOperationAdd(CARD, card.encode())]
+
+        return commit(destination, operations, commit_message or "Upload dataset")
+
+
+def _model_folder(path_or_model: Any, scratch: Path) -> Path:
+    if isinstance(path_or_model, OnnxModel):
+        return path_or_model.path
+    if isinstance(path_or_model, (str, Path)):
+        folder = Path(path_or_model).expanduser()
+        if not folder.is_dir():
+            raise ShrinkError(
+                f"`path_or_model` must be a folder or a model, but there is no folder {path_or_model}. Check the path."
+            )
+        return folder
+    if isinstance(path_or_model, nn.Module) and isinstance(path_or_model, PushToHubMixin):
+        path_or_model.save_pretrained(scratch)
+        return scratch
+    raise ShrinkError(
+        f"`path_or_model` must be a folder or a transformers model, got {type(path_or_model).__name__}. "
+        "Save it to a folder first."
+    )
+
+
+def _all_files(folder: Path) -> dict[str, Path]:
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _additions(files: dict[str, Path]) -> list[Operation]:
+    return [CommitOperationAdd(name, path) for name, path in files.items()]

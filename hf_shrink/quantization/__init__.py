@@ -1,0 +1,12 @@
+"""Model quantization: 8-bit export that is proved to load."""
+
+from hf_shrink.lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "QUANTIZERS": "hf_shrink.quantization.backends",
+        "QuantizedArtifact": "hf_shrink.quantization.artifact",
+        "quantize": "hf_shrink.quantization.export",
+    },
+)
