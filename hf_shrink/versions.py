@@ -37,7 +37,7 @@ def length_grouping() -> dict[str, Any]:
     return {"train_sampling_strategy": "group_by_length"}
 
 
-def base_model(model: nn.Module) -> nn.Module:
+def base_model(model: "nn.Module") -> "nn.Module":
     """The model beneath a head.
 
     Args:
@@ -51,7 +51,7 @@ def base_model(model: nn.Module) -> nn.Module:
     return model.base_model
 
 
-def refresh_attention_scale(attention: nn.Module) -> None:
+def refresh_attention_scale(attention: "nn.Module") -> None:
     """Let GPT-2's attention scale follow its `layer_idx`, where transformers 5 works it out only in `__init__`.
 
     Args:

@@ -67,7 +67,7 @@ def export_onnx(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, fold
     """Write a model in Optimum's layout: model.onnx, config.json with the architecture, and the tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     # Two rows of different length: the exporter bakes in a batch of one, and drops a mask that is all ones.
-    inputs = dict(tokenizer(["my card is lost", "where is the money"], padding=True, return_tensors="pt"))
+    inputs = dict(tokenizer(["my card is lost", "where is the money transfer"], padding=True, return_tensors="pt"))
     axes = {name: {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} for name in inputs}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations

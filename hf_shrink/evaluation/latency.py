@@ -1,18 +1,31 @@
-"""Latency of one forward pass."""
+"""Latency of one forward pass, with the conditions that it holds under."""
 
+import gc
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from hf_shrink.errors import ShrinkError, require
-from hf_shrink.evaluation.forward import evaluating, example_inputs, run_forward
-from hf_shrink.inputs import OnnxModel, load_model
+from hf_shrink.evaluation.modes import evaluation_mode
+from hf_shrink.evaluation.sample_inputs import clip_length, main_input, sample_inputs
+from hf_shrink.inputs.onnx import OnnxModel
+
+WEIGHT_TYPES = {  # of a graph's matrices; other types hold indices and masks
+    "FLOAT": "float32",
+    "FLOAT16": "float16",
+    "BFLOAT16": "bfloat16",
+    "DOUBLE": "float64",
+    "INT8": "int8",
+    "UINT8": "uint8",
+    "INT4": "int4",
+    "UINT4": "uint4",
+}
 
 
 @dataclass(frozen=True)
@@ -24,9 +37,9 @@ class Latency:
         p95_ms: 95th percentile, in milliseconds.
         runs: Timed passes, after warm-up.
         batch_size: Rows a pass.
-        sequence_length: Tokens a row; None where the input is not text.
+        sequence_length: Tokens a row; None where the input is not text, or was given.
         threads: Threads inside one operator.
-        dtype: Type of the weights, such as "float32"; of an exported graph all that occur, such as "float32+int8".
+        dtype: Types of the weight matrices, such as "float32", or "float32+int8" where they are mixed.
         device: Such as "cpu".
     """
 
@@ -50,29 +63,22 @@ def measure_latency(
     warmup: int = 10,
     inputs: Mapping[str, Any] | None = None,
 ) -> Latency:
-    """Time a model's forward pass.
+    """Time one model.
 
     Args:
-        model: A module, an `OnnxModel`, a folder or a Hub id.
+        model: A module or an `OnnxModel`.
         batch_size: Rows a pass.
-        sequence_length: Tokens a row; cut to the model's positions.
-        threads: Threads inside one operator; None takes torch's number.
+        sequence_length: Tokens a row, clipped to the model's positions.
+        threads: Threads inside one operator; None takes torch's setting.
         runs: Timed passes.
         warmup: Passes before them.
-        inputs: A batch to use instead of random tokens.
+        inputs: Inputs of another shape, by name.
 
     Returns:
         The latency.
     """
-    return measure_latencies(
-        [load_model(model)],
-        batch_size=batch_size,
-        sequence_length=sequence_length,
-        threads=threads,
-        runs=runs,
-        warmup=warmup,
-        inputs=inputs,
-    )[0]
+    options: dict[str, Any] = {"batch_size": batch_size, "sequence_length": sequence_length, "threads": threads}
+    return measure_latencies([model], **options, runs=runs, warmup=warmup, inputs=inputs)[0]
 
 
 def measure_latencies(
@@ -84,114 +90,122 @@ def measure_latencies(
     runs: int = 50,
     warmup: int = 10,
     inputs: Mapping[str, Any] | None = None,
-) -> list[Latency]:
-    """Time models in turns, pass by pass, so that a busy moment of the machine meets all alike.
+    on_round: Callable[[], Any] = lambda: None,
+) -> tuple[Latency, ...]:
+    """Time several models in turns, pass by pass, so that other work on the machine slows all of them alike.
 
     Args:
-        models: Modules and `OnnxModel`s.
+        models: Modules or `OnnxModel`s; all get the same number of threads.
         batch_size: Rows a pass.
-        sequence_length: Tokens a row; cut to the shortest limit of the models.
-        threads: Threads inside one operator, the same for all; None takes torch's number.
-        runs: Timed passes of each model.
+        sequence_length: Tokens a row, clipped to the smallest model's positions.
+        threads: Threads inside one operator; None takes torch's setting, which is put back afterwards.
+        runs: Timed passes of each.
         warmup: Passes of each before them.
-        inputs: A batch to use instead of random tokens.
+        inputs: Inputs of another shape, by name, for all.
+        on_round: Called after each round of timed passes, for a progress bar.
 
     Returns:
         One latency a model.
 
     Raises:
-        ShrinkError: If a number is out of range.
+        ShrinkError: If a count is below 1.
     """
-    for name, value, least in (("runs", runs, 1), ("warmup", warmup, 0), ("threads", threads or 1, 1)):
-        if not value >= least:
-            raise ShrinkError(f"`{name}` must be at least {least}, got {value}. The default is fine for most models.")
-    count = torch.get_num_threads() if threads is None else threads
-    batches = [inputs] * len(models) if inputs is not None else _same_length(models, batch_size, sequence_length)
-    ready = [OnnxModel(m.file, threads=count) if isinstance(m, OnnxModel) else m for m in models]
-    with _threads(count):
-        times = _time_in_turns(ready, batches, runs, warmup)
-    return [_latency(*each, count) for each in zip(ready, times, batches, strict=True)]
+    threads = torch.get_num_threads() if threads is None else threads
+    for argument, value in (("threads", threads), ("runs", runs), ("batch_size", batch_size)):
+        if not value >= 1:
+            raise ShrinkError(f"`{argument}` must be at least 1, got {value}. Leave it out for the default.")
+    length = min(clip_length(model, sequence_length) for model in models)
+    with _torch_threads(threads), torch.inference_mode(), evaluation_mode(models):
+        calls = [_call(_threaded(m, threads), inputs, batch_size, length) for m in models]
+        for call in calls:
+            for _ in range(warmup):
+                call()
+        times = _take_turns(calls, runs, on_round)  # (models, runs)
+    rows = batch_size if inputs is None else len(next(iter(inputs.values())))
+    return tuple(
+        Latency(
+            p50_ms=float(np.percentile(milliseconds, 50)),
+            p95_ms=float(np.percentile(milliseconds, 95)),
+            runs=runs,
+            batch_size=rows,
+            sequence_length=length if inputs is None and main_input(model) == "input_ids" else None,
+            threads=threads,
+            dtype=weight_types(model),
+            device=str(_device(model)),
+        )
+        for model, milliseconds in zip(models, times, strict=True)
+    )
 
 
 def weight_types(model: Any) -> str:
-    """The number types that a model's weights have.
+    """Types of a model's weight matrices; biases and norms are left out.
 
     Args:
         model: A module or an `OnnxModel`.
 
     Returns:
-        Such as "float32"; several joined, the floating ones first: "float32+int8".
+        Such as "float32" or "float32+int8".
     """
-    if isinstance(model, nn.Module):
-        names = {str(parameter.dtype).removeprefix("torch.") for parameter in model.parameters()}
-    else:
-        onnx = require("onnx", extra="onnx")
-        graph = onnx.load(model.file, load_external_data=False).graph
-        kinds = {onnx.TensorProto.DataType.Name(weight.data_type).lower() for weight in graph.initializer}
-        names = {{"float": "float32", "double": "float64"}.get(kind, kind) for kind in kinds}
-        names -= {"int64", "int32", "bool", "string"}  # shapes, positions and biases in integer arithmetic
-    return "+".join(sorted(names, key=lambda name: ("float" not in name, name))) or "none"
+    if isinstance(model, OnnxModel):
+        return "+".join(sorted(_graph_types(model.file)))
+    return "+".join(sorted({str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.ndim >= 2}))
 
 
-def _time_in_turns(
-    models: Sequence[Any], batches: Sequence[Mapping[str, Any]], runs: int, warmup: int
-) -> list[list[float]]:
-    times: list[list[float]] = [[] for _ in models]
-    with _all_evaluating(models):
-        for turn in range(-warmup, runs):
-            for model, batch, own in zip(models, batches, times, strict=True):
-                # Untimed: brings the weights back into the cache, and outlasts the threads of the model before,
-                # which spin for some milliseconds after their last operator.
-                _timed(model, batch)
-                seconds = _timed(model, batch)
-                if turn >= 0:
-                    own.append(1000 * seconds)
+def _take_turns(calls: Sequence[Callable[[], float]], runs: int, on_round: Callable[[], Any]) -> np.ndarray:
+    times = np.zeros((len(calls), runs))
+    collecting = gc.isenabled()
+    gc.disable()  # a collection inside one pass would be counted as that model's
+    try:
+        for run in range(runs):
+            for turn in range(len(calls)):
+                which = (run + turn) % len(calls)  # nobody is always the one after the slowest
+                calls[which]()  # the one before left its threads spinning and its weights in the cache
+                times[which, run] = calls[which]()
+            on_round()
+    finally:
+        if collecting:
+            gc.enable()
     return times
 
 
-def _timed(model: Any, batch: Mapping[str, Any]) -> float:
-    start = time.perf_counter()
-    run_forward(model, batch)
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
-    return time.perf_counter() - start
+def _call(model: Any, inputs: Mapping[str, Any] | None, batch_size: int, length: int) -> Callable[[], float]:
+    feed = dict(inputs or sample_inputs(model, batch_size=batch_size, sequence_length=length))
+    on_gpu = _device(model).type == "cuda"
+
+    def call() -> float:
+        if on_gpu:
+            torch.cuda.synchronize()
+        start = time.perf_counter_ns()
+        model(**feed)
+        if on_gpu:
+            torch.cuda.synchronize()  # kernels are only queued when the call returns
+        return (time.perf_counter_ns() - start) / 1e6
+
+    return call
 
 
-def _same_length(models: Sequence[Any], batch_size: int, sequence_length: int) -> list[Mapping[str, Any]]:
-    batches = [example_inputs(m, batch_size=batch_size, sequence_length=sequence_length) for m in models]
-    lengths = [batch["input_ids"].shape[1] for batch in batches if "input_ids" in batch]
-    if len(set(lengths)) > 1:
-        return [example_inputs(m, batch_size=batch_size, sequence_length=min(lengths)) for m in models]
-    return list(batches)
+def _threaded(model: Any, threads: int) -> Any:
+    if isinstance(model, OnnxModel) and model.session.get_session_options().intra_op_num_threads != threads:
+        return OnnxModel(model.file, threads=threads)  # a session's threads are fixed when it is made
+    return model
 
 
-def _latency(model: Any, times: Sequence[float], batch: Mapping[str, Any], threads: int) -> Latency:
-    first = next(iter(batch.values()))
-    return Latency(
-        p50_ms=float(np.percentile(times, 50)),
-        p95_ms=float(np.percentile(times, 95)),
-        runs=len(times),
-        batch_size=int(first.shape[0]),
-        sequence_length=int(batch["input_ids"].shape[1]) if "input_ids" in batch else None,
-        threads=threads,
-        dtype=weight_types(model),
-        device=str(model.device),
-    )
+def _device(model: Any) -> torch.device:
+    return model.device if isinstance(model, OnnxModel) else next(model.parameters()).device
+
+
+def _graph_types(file: Path) -> set[str]:
+    onnx = require("onnx", extra="onnx")
+    graph = onnx.load(file, load_external_data=False).graph
+    kinds = {onnx.TensorProto.DataType.Name(w.data_type) for w in graph.initializer if len(w.dims) >= 2}
+    return {WEIGHT_TYPES[kind] for kind in kinds if kind in WEIGHT_TYPES}
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def _torch_threads(threads: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(threads)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _all_evaluating(models: Sequence[Any]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for model in models:
-            stack.enter_context(evaluating(model))
-        yield

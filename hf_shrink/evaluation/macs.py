@@ -1,7 +1,7 @@
-"""Multiply-accumulates of one forward pass, counted as it runs."""
+"""Multiply-accumulates of one forward pass, counted operator by operator."""
 
+import copy
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -10,66 +10,86 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from hf_shrink.evaluation.forward import evaluating, example_inputs, run_forward
-from hf_shrink.inputs import TASKS, OnnxModel, find_task
-from hf_shrink.inputs.tasks import model_config
+from hf_shrink.errors import ShrinkError
+from hf_shrink.evaluation.modes import evaluation_mode
+from hf_shrink.evaluation.sample_inputs import sample_inputs
+from hf_shrink.inputs.onnx import OnnxModel
+from hf_shrink.inputs.tasks import TASKS, find_task, model_config
 
 FLOAT_SOURCE = "of the float source"
 
 
 def count_macs(
-    model: Any, *, batch_size: int = 1, sequence_length: int = 128, inputs: Mapping[str, Any] | None = None
+    model: Any,
+    *,
+    batch_size: int = 1,
+    sequence_length: int = 128,
+    inputs: Mapping[str, Any] | None = None,
+    task: str | None = None,
 ) -> int:
-    """Count the multiply-accumulates of matrix products and convolutions in one forward pass.
+    """Count the multiply-accumulates of one forward pass: matrix products, attention and convolutions.
+
+    Sums, norms and activations are left out, as in the literature. Kernels that the counter cannot see into are avoided:
+    attention runs as plain matrix products, since the CPU's fused kernel would silently count as nothing, and of
+    exported or quantized models the float source is counted, built from their config.
 
     Args:
-        model: A module, or a quantized model (`OnnxModel`, bitsandbytes, …), of which the float source is counted: the
-            kernels of integer arithmetic are not countable, and would silently count as nothing.
+        model: A module or an `OnnxModel`.
         batch_size: Rows.
-        sequence_length: Tokens a row; cut to the model's positions.
-        inputs: A batch to use instead of random tokens.
+        sequence_length: Tokens a row, clipped to the model's positions.
+        inputs: Inputs of another shape, by name.
+        task: Name in `TASKS`, where the config does not tell the head.
 
     Returns:
-        MACs, half the floating-point operations; norms, activations and softmax are left out, as is usual.
+        Multiply-accumulates; half of the floating-point operations.
     """
-    model = float_source(model)
+    source = float_source(model, task)
     if inputs is None:
-        inputs = example_inputs(model, batch_size=batch_size, sequence_length=sequence_length)
+        inputs = sample_inputs(source, batch_size=batch_size, sequence_length=sequence_length)
     counter = FlopCounterMode(display=False)
-    # The fused attention of the CPU is unknown to the counter: its share would be missing without a word.
-    with evaluating(model), sdpa_kernel(SDPBackend.MATH), counter:
-        run_forward(model, inputs)
+    with torch.no_grad(), evaluation_mode([source]), sdpa_kernel(SDPBackend.MATH), counter:
+        source(**inputs)
     return counter.get_total_flops() // 2
 
 
-def is_quantized(model: Any) -> bool:
-    """Whether a model's own weights tell neither MACs nor parameters.
+def macs_note(model: Any) -> str | None:
+    """What the MACs are counted on, where it is not the model itself.
 
     Args:
         model: A module or an `OnnxModel`.
 
     Returns:
-        True for graphs and for modules that transformers quantized.
+        "of the float source", or None.
     """
-    config = model_config(model)
-    return isinstance(model, OnnxModel) or (config is not None and "quantization_config" in vars(config))
+    return FLOAT_SOURCE if _is_opaque(model) else None
 
 
 def float_source(model: Any, task: str | None = None) -> nn.Module:
-    """The float architecture that a quantized model was made of, with random weights.
+    """A float module with a model's architecture, for everything that depends on shapes alone.
 
     Args:
         model: A module or an `OnnxModel`.
-        task: Name of its task, where its config does not tell.
+        task: Name in `TASKS`, where the config does not tell the head.
 
     Returns:
-        The module itself where it is not quantized.
+        The model itself; for an exported or quantized one a module built from its config, with random weights.
+
+    Raises:
+        ShrinkError: If there is nothing to count on.
     """
-    config = model_config(model)
-    if config is None or not is_quantized(model):
-        return model
-    config = deepcopy(config)
+    if not _is_opaque(model):
+        if isinstance(model, nn.Module):
+            return model
+        raise ShrinkError(f"`model` must be a module or an OnnxModel, got {type(model).__name__}. Load it first.")
+    config = copy.deepcopy(model_config(model))
     vars(config).pop("quantization_config", None)
-    auto_class = getattr(transformers, TASKS[find_task(config, task)].auto_class)
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
+    auto_class = getattr(transformers, TASKS[find_task(model, task)].auto_class)
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing was built
         return auto_class.from_config(config).eval()
+
+
+def _is_opaque(model: Any) -> bool:
+    if isinstance(model, OnnxModel):
+        return True
+    config = model_config(model)
+    return config is not None and vars(config).get("quantization_config") is not None

@@ -1,129 +1,131 @@
-"""What a model costs: bytes, parameters, multiply-accumulates, time, memory."""
+"""What a model costs: bytes, parameters, arithmetic, time, memory."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from hf_shrink.evaluation.forward import example_inputs
-from hf_shrink.evaluation.latency import Latency, measure_latencies
-from hf_shrink.evaluation.macs import FLOAT_SOURCE, count_macs, float_source, is_quantized
-from hf_shrink.evaluation.peak_memory import measure_peak_memory
-from hf_shrink.evaluation.size import count_parameters
-from hf_shrink.evaluation.subject import Subject, load_subject, saved, subject_size
-from hf_shrink.inputs import OnnxModel
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from hf_shrink.errors import ShrinkError
+from hf_shrink.evaluation.latency import Latency, measure_latency
+from hf_shrink.evaluation.macs import count_macs, float_source, macs_note
+from hf_shrink.evaluation.memory import measure_peak_memory
+from hf_shrink.evaluation.size import count_parameters, size_on_disk
+from hf_shrink.inputs.models import base_folder, load_model
+from hf_shrink.inputs.onnx import OnnxModel
+from hf_shrink.inputs.tasks import inner_model
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One model's cost; what was not measured is None. The fields are those of `Entry`.
+    """What a model costs; what was not measured is None.
 
     Args:
         size_bytes: Weight files on disk.
-        parameters: Elements, shared ones once; of a quantized model those of its float source.
+        parameters: Elements, shared ones once; of an exported or quantized model those of the float source.
         macs: Multiply-accumulates of one forward pass.
         macs_note: What parameters and MACs were counted on, where it is not the model itself.
-        latency: Time of one forward pass.
-        peak_memory_bytes: Resident memory that loading and one forward pass add, at its peak.
+        latency: Time of one forward pass, with its conditions.
+        peak_memory_bytes: Resident memory that loading and one forward pass add at their peak, in a fresh process.
     """
 
     size_bytes: int | None
     parameters: int
-    macs: int
+    macs: int | None
     macs_note: str | None
-    latency: Latency
+    latency: Latency | None
     peak_memory_bytes: int | None
 
 
 def measure(
-    model: Any,
+    model_or_path: Any,
     *,
-    task: str | None = None,
-    batch_size: int = 1,
     sequence_length: int = 128,
+    batch_size: int = 1,
     threads: int | None = None,
     runs: int = 50,
     peak_memory: bool = True,
+    task: str | None = None,
 ) -> Measurement:
     """Measure what a model costs.
 
     Args:
-        model: Instance, folder, Hub id, or an artifact of `quantize`.
-        task: Name of its task, where its head does not tell.
-        batch_size: Rows of a forward pass.
-        sequence_length: Tokens a row; cut to the model's positions.
-        threads: Threads inside one operator; None takes torch's number.
+        model_or_path: A model, a folder or a Hub id.
+        sequence_length: Tokens a row, clipped to the model's positions.
+        batch_size: Rows of the timed and counted pass.
+        threads: Threads of the timed pass; None takes torch's setting.
         runs: Timed passes.
-        peak_memory: Whether to load it once more, in a fresh process, to see its memory.
+        peak_memory: Whether to start a process for the memory, which takes some seconds.
+        task: Name in `TASKS`, where the checkpoint does not tell its head.
 
     Returns:
         The measurement.
     """
-    return measure_subjects(
-        [load_subject(model, task)],
-        task=task,
-        batch_size=batch_size,
-        sequence_length=sequence_length,
-        threads=threads,
-        runs=runs,
-        peak_memory=peak_memory,
-    )[0]
+    model = load_model(model_or_path, task=task)
+    shape = {"batch_size": batch_size, "sequence_length": sequence_length}
+    costs = measure_costs(model_or_path, model, **shape, peak_memory=peak_memory, task=task)
+    return replace(costs, latency=measure_latency(model, **shape, threads=threads, runs=runs))
 
 
-def measure_subjects(
-    subjects: Sequence[Subject],
-    *,
-    task: str | None = None,
-    batch_size: int = 1,
-    sequence_length: int = 128,
-    threads: int | None = None,
-    runs: int = 50,
-    peak_memory: bool = True,
-    on_model: Callable[[], Any] = lambda: None,
-) -> list[Measurement]:
-    """Measure loaded models, their latencies in turns.
+def measure_costs(
+    source: Any, model: Any, *, batch_size: int, sequence_length: int, peak_memory: bool, task: str | None
+) -> Measurement:
+    """Measure all but the latency, which is taken of several models in turns.
 
     Args:
-        subjects: The models.
-        task: Name of their task, where their heads do not tell.
-        batch_size: Rows of a forward pass.
-        sequence_length: Tokens a row; cut to the models' positions.
-        threads: Threads inside one operator; None takes torch's number.
-        runs: Timed passes of each.
-        peak_memory: Whether to load each once more, in a fresh process.
-        on_model: Called after each model, such as a progress bar's step.
+        source: What the user named: instance, folder or Hub id.
+        model: The same, loaded.
+        batch_size: Rows.
+        sequence_length: Tokens a row.
+        peak_memory: Whether to measure it.
+        task: Name in `TASKS`, or None.
 
     Returns:
-        One measurement a model.
+        The measurement without latency.
     """
     shape = {"batch_size": batch_size, "sequence_length": sequence_length}
-    models = [subject.model for subject in subjects]
-    latencies = measure_latencies(
-        models, batch_size=batch_size, sequence_length=sequence_length, threads=threads, runs=runs
+    with _on_disk(source, model) as place:
+        size = None if place is None else size_on_disk(place)
+        memory = None
+        if peak_memory and place is not None:
+            memory = measure_peak_memory(place, **shape, task=task)
+    return Measurement(
+        size_bytes=size,
+        parameters=_parameters(model, task),
+        macs=count_macs(model, **shape, task=task) or None,
+        macs_note=macs_note(model),
+        latency=None,
+        peak_memory_bytes=memory,
     )
-    measurements = []
-    for subject, latency in zip(subjects, latencies, strict=True):
-        source = float_source(subject.model, task)
-        size, memory = _saved_costs(subject, task, threads, shape, peak_memory)
-        measurements.append(
-            Measurement(
-                size_bytes=size,
-                parameters=count_parameters(source),
-                macs=count_macs(source, inputs=example_inputs(source, **shape)),
-                macs_note=FLOAT_SOURCE if is_quantized(subject.model) else None,
-                latency=latency,
-                peak_memory_bytes=memory,
-            )
+
+
+def _parameters(model: Any, task: str | None) -> int:
+    if macs_note(model) is None:
+        return count_parameters(model)
+    with torch.device("meta"):  # shapes are enough
+        return count_parameters(float_source(model, task))
+
+
+@contextmanager
+def _on_disk(source: Any, model: Any) -> Iterator[Path | None]:
+    """Where a model's files lie; an instance is written to a folder that is gone afterwards."""
+    if isinstance(model, OnnxModel):
+        yield model.file
+    elif isinstance(source, (str, Path)) and (folder := base_folder(source)) is not None:
+        yield folder
+    elif isinstance(model, PreTrainedModel):
+        with tempfile.TemporaryDirectory(prefix="hf_shrink-") as folder_name:
+            model.save_pretrained(folder_name)
+            yield Path(folder_name)
+    elif isinstance(model, nn.Module) and inner_model(model) is not model:
+        raise ShrinkError(
+            f"`model` must be saved whole to be measured, got {type(model).__name__}, which saves its adapter alone. "
+            "Call merge_and_unload() and give the result."
         )
-        on_model()
-    return measurements
-
-
-def _saved_costs(
-    subject: Subject, task: str | None, threads: int | None, shape: dict[str, int], peak_memory: bool
-) -> tuple[int | None, int | None]:
-    with saved(subject) as folder:
-        if folder is None:
-            return None, None
-        place = subject.model.file if isinstance(subject.model, OnnxModel) else folder
-        memory = measure_peak_memory(place, task=task, threads=threads, **shape) if peak_memory else None
-        return subject_size(subject, folder), memory
+    else:
+        yield None

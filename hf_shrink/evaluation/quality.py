@@ -1,245 +1,145 @@
-"""How good a model is: a metric, its interval, and whether a difference is more than chance."""
+"""A model's outputs over a dataset, made into what metrics compare."""
 
-import math
-import sys
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
+from datasets import Dataset
+from torch import Tensor, nn
 from transformers import EvalPrediction
 
 from hf_shrink.errors import ShrinkError
-from hf_shrink.evaluation.intervals import RESAMPLES, bootstrap, mcnemar, wilson
-from hf_shrink.evaluation.metrics import METRICS
-from hf_shrink.evaluation.predictions import Predictions, agreement, check_readable, read_logits
-
-SLOW_RESAMPLES = 200  # metrics that walk through Python lists, and those that users bring
-
-
-@dataclass(frozen=True)
-class ChosenMetric:
-    """A metric that fits the task.
-
-    Args:
-        name: What the report calls it.
-        compute: Predictions and references to a number.
-        higher_is_better: False for errors.
-        percent: Whether it is a share.
-        trials: Whether it is the share of rows that are right, each an independent trial.
-        reads_tags: Whether it takes names of tags rather than their ids.
-    """
-
-    name: str
-    compute: Callable[[Any, Any], float]
-    higher_is_better: bool = True
-    percent: bool = False
-    trials: bool = False
-    reads_tags: bool = True
+from hf_shrink.evaluation.chosen_metric import choose_metric
+from hf_shrink.evaluation.decoding import DECODERS, Predictions, merge
+from hf_shrink.evaluation.modes import evaluation_mode
+from hf_shrink.inputs.rows import row_batches
+from hf_shrink.inputs.tasks import find_task, inner_model, model_config
 
 
-@dataclass(frozen=True)
-class Quality:
-    """One model's quality on the rows; the fields are those of `Entry`."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    agreement: float | None = None
-    p_value: float | None = None
-    difference_low: float | None = None
-    difference_high: float | None = None
-
-
-def choose_metric(metric: Any, *, task: str) -> ChosenMetric:
-    """Find a metric, and check that it fits.
+def predict(
+    model: Any,
+    rows: Dataset,
+    collator: Callable[[list[dict[str, Any]]], Any],
+    batch_size: int = 32,
+    *,
+    task: str | None = None,
+) -> Predictions:
+    """Run a model over labelled rows.
 
     Args:
-        metric: Name in `METRICS`; an `evaluate.EvaluationModule`; or a function of predictions and references, whose
-            value is taken as better where it is higher.
-        task: Name of the task.
+        model: A transformers model or an `OnnxModel`.
+        rows: Tokenised rows with "labels", as `tokenize_rows` makes them.
+        collator: Makes a padded batch of a list of rows.
+        batch_size: Rows a batch.
+        task: Name in `TASKS`; found from the model's head where it is None.
 
     Returns:
-        The metric.
-
-    Raises:
-        ShrinkError: If it is unknown, or does not fit the task.
+        Predictions and references of N rows.
     """
-    check_readable(task)
-    if is_evaluation_module(metric):
-        return ChosenMetric(metric.name, lambda found, wanted: _one_number(metric, found, wanted))
-    if callable(metric):
-        name = getattr(metric, "__name__", type(metric).__name__)  # partial objects have no name
-        return ChosenMetric(name, lambda found, wanted: _number(metric(found, wanted), name))
-    method = METRICS[metric]
-    facts = method.facts
-    if task not in facts["tasks"]:
-        fitting = [name for name, other in METRICS.items() if task in other.facts["tasks"]]
-        raise ShrinkError(f"`metric` must fit the task {task!r}, got {metric!r}. Choose one of {fitting}.")
-    return ChosenMetric(
-        name=method.name,
-        compute=method.function,
-        higher_is_better=facts["higher_is_better"],
-        percent=facts["percent"],
-        trials=task in facts["trials"],
-        reads_tags=method.name == "seqeval_f1",
-    )
+    return predict_all([model], rows, collator, batch_size, task=find_task(model, task))[0]
+
+
+def predict_all(
+    models: Sequence[Any],
+    rows: Dataset,
+    collator: Callable[[list[dict[str, Any]]], Any],
+    batch_size: int = 32,
+    *,
+    task: str,
+    orders: Sequence[Tensor | None] | None = None,
+    on_batch: Callable[[], Any] = lambda: None,
+) -> list[Predictions]:
+    """Run several models over the same batches: where the collator masks at random, all see the same masks.
+
+    Args:
+        models: Transformers models or `OnnxModel`s.
+        rows: Tokenised rows with "labels".
+        collator: Makes a padded batch of a list of rows.
+        batch_size: Rows a batch.
+        task: Name in `TASKS`.
+        orders: For each model the place of each of the first one's classes in its logits, shape (C,), or None.
+        on_batch: Called after each batch, for a progress bar.
+
+    Returns:
+        For each model predictions and references of N rows.
+    """
+    parts: list[list[Predictions]] = [[] for _ in models]
+    names = label_names(models[0])
+    with evaluation_mode(models), torch.random.fork_rng(devices=[]), torch.inference_mode():
+        torch.default_generator.manual_seed(0)  # a random mask is the same in every comparison
+        for batch in row_batches(rows, collator, batch_size):
+            labels = torch.as_tensor(batch["labels"])
+            for part, model, order in zip(parts, models, orders or [None] * len(models), strict=True):
+                logits = _logits(model, batch, task)
+                logits = logits if order is None else logits[..., order]
+                part.append(DECODERS[task](logits, labels, names))
+            on_batch()
+    return [merge(part) for part in parts]
 
 
 def as_compute_metrics(
-    metric: Any, *, task: str, id2label: Mapping[int, str] | None = None
+    metric: Any, task: str, *, id2label: Mapping[int, str] | None = None
 ) -> Callable[[EvalPrediction], dict[str, float]]:
-    """Make a metric into what `Trainer` takes as `compute_metrics`.
+    """Make a metric fit `transformers.Trainer`.
 
     Args:
-        metric: Name in `METRICS`; an `evaluate.EvaluationModule`, all of whose numbers are kept; or a function of an
-            `EvalPrediction` as `Trainer` takes it, which comes back unchanged.
-        task: Name of the task; it says how logits become predictions.
-        id2label: Tag of each id, where the metric reads tags.
+        metric: Name in `METRICS`, a function of predictions and references, or an `evaluate.EvaluationModule`.
+        task: Name in `TASKS`; it says what the logits mean.
+        id2label: The model's label names; token classification needs them.
 
     Returns:
-        A function of an `EvalPrediction`.
+        What `compute_metrics=` takes; its dictionary has one key, the metric's name.
 
     Raises:
-        ShrinkError: If the metric is unknown or does not fit the task.
+        ShrinkError: If the metric is unknown or does not fit the task, or the names are missing.
     """
-    module = is_evaluation_module(metric)
-    if callable(metric) and not module:
-        return metric
-    chosen = choose_metric(metric, task=task)
-    if chosen.name == "seqeval_f1" and id2label is None:
-        raise ShrinkError(
-            "`id2label` must be given for 'seqeval_f1', which reads tags. Write compute_metrics="
-            "as_compute_metrics('seqeval_f1', task='token_classification', id2label=model.config.id2label)."
-        )
+    check_comparable(task)
+    names = [] if id2label is None else [id2label[i] for i in sorted(id2label)]
+    if task == "token_classification" and not names:
+        raise ShrinkError("`id2label` must be given for token classification. Hand over model.config.id2label.")
+    chosen = choose_metric(metric, task, num_labels=len(names) or None)
 
-    def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-        logits = prediction.predictions
-        logits = logits[0] if isinstance(logits, tuple) else logits
-        labels = torch.from_numpy(np.asarray(prediction.label_ids))
-        names = id2label if chosen.reads_tags else None
-        read = read_logits(torch.from_numpy(np.asarray(logits)), labels, task, names)
-        if module:
-            return _numbers(metric, read.predictions, read.references)
-        return {chosen.name: float(chosen.compute(read.predictions, read.references))}
+    def compute_metrics(outputs: EvalPrediction) -> dict[str, float]:
+        logits = outputs.predictions[0] if isinstance(outputs.predictions, tuple) else outputs.predictions
+        decoded = DECODERS[task](torch.from_numpy(logits), torch.as_tensor(outputs.label_ids), names)
+        return {chosen.name: chosen(decoded.predictions, decoded.references)}
 
     return compute_metrics
 
 
-def assess(metric: ChosenMetric, predictions: Sequence[Predictions]) -> list[Quality]:
-    """Score models on the same rows, each against the first.
+def check_comparable(task: str) -> None:
+    """Refuse a task whose outputs are not made into predictions.
 
     Args:
-        metric: The metric.
-        predictions: K models' predictions, the original's first.
+        task: Name in `TASKS`.
 
-    Returns:
-        K qualities; the first has no comparison.
+    Raises:
+        ShrinkError: If there is no decoder for it.
     """
-    if metric.trials:
-        return _assess_trials(predictions)
-    values = [_finite(metric.compute(p.predictions, p.references)) for p in predictions]
-
-    def statistic(index: np.ndarray) -> list[float]:
-        drawn = [p.take(index) for p in predictions]
-        return _with_differences([metric.compute(d.predictions, d.references) for d in drawn])
-
-    fast = metric.name in METRICS and isinstance(predictions[0].references, np.ndarray)
-    intervals = bootstrap(statistic, len(predictions[0]), resamples=RESAMPLES if fast else SLOW_RESAMPLES)
-    return _qualities(values, intervals, predictions)
+    if task not in DECODERS:
+        raise ShrinkError(f"`task` must be one of {sorted(DECODERS)} to be scored, got {task!r}. Choose one of these.")
 
 
-def interval_name(metric: ChosenMetric) -> str:
-    """What the report calls the metric's interval.
+def label_names(model: Any) -> list[str]:
+    """A model's label names in the order of its logits.
 
     Args:
-        metric: The metric.
+        model: A transformers model or an `OnnxModel`.
 
     Returns:
-        Such as "Wilson 95 %".
+        C names; none where the config has none.
     """
-    return "Wilson 95 %" if metric.trials else "bootstrap 95 %"
+    config = model_config(model)
+    names = {} if config is None else {int(i): str(name) for i, name in dict(config.id2label or {}).items()}
+    return [names[i] for i in sorted(names)]
 
 
-def is_evaluation_module(metric: Any) -> bool:
-    """Whether a metric comes from Hugging Face `evaluate`.
-
-    Args:
-        metric: Anything.
-
-    Returns:
-        True for an `evaluate.EvaluationModule`.
-    """
-    if "evaluate" not in sys.modules:  # its objects exist only where it is loaded; the import takes a second
-        return False
-    from evaluate import EvaluationModule
-
-    return isinstance(metric, EvaluationModule)
-
-
-def _assess_trials(predictions: Sequence[Predictions]) -> list[Quality]:
-    right = np.stack([p.right() for p in predictions])  # (K, N)
-    rows = right.shape[1]
-    shares = [float(share) for share in right.mean(axis=1)]
-    drawn = bootstrap(lambda index: _with_differences(right[:, index].mean(axis=1)), rows)
-    intervals: list[tuple[float, float] | None] = [wilson(int(r.sum()), rows) for r in right]
-    p_values = [None, *(mcnemar(right[0], r) for r in right[1:])]
-    return _qualities(shares, intervals + drawn[len(shares) :], predictions, p_values)
-
-
-def _qualities(
-    values: Sequence[float | None],
-    intervals: Sequence[tuple[float, float] | None],
-    predictions: Sequence[Predictions],
-    p_values: Sequence[float | None] | None = None,
-) -> list[Quality]:
-    count = len(values)
-    differences = [None, *intervals[count:]]
-    qualities = []
-    for i, value in enumerate(values):
-        low, high = intervals[i] or (None, None)
-        difference_low, difference_high = differences[i] or (None, None)
-        qualities.append(
-            Quality(
-                value=value,
-                low=low if value is not None else None,
-                high=high if value is not None else None,
-                agreement=agreement(predictions[0], predictions[i]) if i else None,
-                p_value=p_values[i] if p_values is not None else None,
-                difference_low=difference_low,
-                difference_high=difference_high,
-            )
-        )
-    return qualities
-
-
-def _with_differences(values: Sequence[float] | np.ndarray) -> list[float]:
-    return [*values, *(value - values[0] for value in values[1:])]
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _numbers(module: Any, found: Any, wanted: Any) -> dict[str, float]:
-    result = module.compute(predictions=found, references=wanted)
-    return {key: float(value) for key, value in result.items() if isinstance(value, (int, float, np.number))}
-
-
-def _one_number(module: Any, found: Any, wanted: Any) -> float:
-    numbers = _numbers(module, found, wanted)
-    if module.name in numbers or len(numbers) == 1:
-        return numbers.get(module.name, next(iter(numbers.values())))
-    raise ShrinkError(
-        f"`metric` must give one number, but {module.name!r} gives {sorted(numbers)}. Give a function that picks one: "
-        "lambda predictions, references: module.compute(predictions=predictions, references=references)['…']."
-    )
-
-
-def _number(value: Any, name: str) -> float:
-    if not isinstance(value, (int, float, np.number)):
-        raise ShrinkError(
-            f"`metric` must return one number, but {name} returned {type(value).__name__}. Return a float."
-        )
-    return float(value)
+def _logits(model: Any, batch: Mapping[str, Any], task: str) -> Tensor:
+    # An encoder-decoder makes its decoder's inputs of the labels; all others would only compute a loss of no use.
+    feed = {name: value for name, value in batch.items() if name != "labels" or task == "seq2seq_lm"}
+    if isinstance(model, nn.Module):
+        known = inspect.signature(inner_model(model).forward).parameters  # another family may know no token types
+        device = next(model.parameters()).device
+        feed = {name: value.to(device) for name, value in feed.items() if name in known}
+    return model(**feed).logits.cpu()

@@ -1,6 +1,5 @@
 """Size on disk and number of parameters."""
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ def size_on_disk(folder: str | Path) -> int:
     """Bytes of a model's weight files; config, tokenizer and a trainer's states are left out.
 
     Args:
-        folder: A saved model: safetensors (all shards), ONNX (with external data), OpenVINO, GGUF or pickle.
+        folder: A saved model: safetensors (all shards), ONNX (with external data), OpenVINO, GGUF or pickle; or one
+            .onnx file of several.
 
     Returns:
         Bytes of the first of these formats that is there.
@@ -32,28 +32,17 @@ def size_on_disk(folder: str | Path) -> int:
     Raises:
         ShrinkError: If the folder holds no weights.
     """
-    for patterns in WEIGHT_FILES:
-        files = {path for pattern in patterns for path in Path(folder).glob(pattern) if path.is_file()}
+    place = Path(folder)
+    formats = ((f"{place.name}*",),) if place.is_file() else WEIGHT_FILES
+    for patterns in formats:
+        within = place.parent if place.is_file() else place
+        files = {path for pattern in patterns for path in within.glob(pattern) if path.is_file()}
         if files:
             return sum(path.stat().st_size for path in files)  # follows the links of the Hub's cache
     raise ShrinkError(
         f"`folder` must hold weight files, got {folder} without safetensors, ONNX, OpenVINO or GGUF files. "
         "Save the model there with save_pretrained()."
     )
-
-
-def saved_size(model: Any) -> int:
-    """Bytes that a model's weight files have when it is saved.
-
-    Args:
-        model: Anything with `save_pretrained`.
-
-    Returns:
-        Bytes on disk; the files are gone afterwards.
-    """
-    with tempfile.TemporaryDirectory(prefix="hf_shrink-") as folder:
-        model.save_pretrained(folder)
-        return size_on_disk(folder)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -7,7 +7,7 @@ from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation.provenance import MethodUse
 from hf_shrink.evaluation.report import Entry, ShrinkReport
 from hf_shrink.evaluation.table import format_value, metric_title
-from hf_shrink.hub.rendering import hub_ids, render
+from hf_shrink.hub.rendering import TAG, hub_ids, render
 from hf_shrink.hub.usage import is_onnx, loading_code, session_code
 from hf_shrink.inputs.tasks import TASKS
 
@@ -162,7 +162,7 @@ def _base(base_model: str | None, relation: str) -> dict[str, str]:
 
 
 def _tags(methods: Sequence[str], more: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(["hf-shrink", *methods, *more]))
+    return list(dict.fromkeys([TAG, *methods, *more]))
 
 
 def _model_index(report: ShrinkReport, entry: Entry, task: str, repo_id: str | None) -> list[dict[str, Any]]:

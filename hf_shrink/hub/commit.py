@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
@@ -13,9 +13,10 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from huggingface_hub.utils.sha import git_hash
 
 from hf_shrink.errors import ShrinkError
-from hf_shrink.hub.retry import CLIENT_ERRORS, WRITE_TRIES, ask, pause
+from hf_shrink.hub.retry import CLIENT_ERRORS, WRITE_TRIES, ask, pause, read_failure
 
 Operation = CommitOperationAdd | CommitOperationDelete
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,19 @@ class Destination:
         Returns:
             Its sha.
         """
-        info = ask(lambda: self.api.repo_info(**self._place, revision=self.revision), self.repo_id)
-        return str(info.sha)
+        return str(self._ask(lambda: self.api.repo_info(**self._place, revision=self.revision)).sha)
 
-    def files(self, sha: str) -> list[str]:
-        """Paths in a commit.
+    def files(self, sha: str) -> dict[str, int]:
+        """Files of a commit.
 
         Args:
             sha: The commit.
 
         Returns:
-            Every file's path.
+            Every file's path and its bytes.
         """
-        return ask(lambda: self.api.list_repo_files(**self._place, revision=sha), self.repo_id)
+        tree = self._ask(lambda: list(self.api.list_repo_tree(**self._place, revision=sha, recursive=True)))
+        return {item.path: item.size for item in tree if isinstance(item, RepoFile)}
 
     def text(self, path: str, sha: str) -> str:
         """A text file of a commit.
@@ -70,7 +71,7 @@ class Destination:
         Returns:
             What it holds.
         """
-        file = ask(lambda: self.api.hf_hub_download(**self._place, filename=path, revision=sha), self.repo_id)
+        file = self._ask(lambda: self.api.hf_hub_download(**self._place, filename=path, revision=sha))
         return Path(file).read_text(encoding="utf-8")
 
     def pull_requests(self) -> dict[str, str]:
@@ -79,7 +80,7 @@ class Destination:
         Returns:
             Name of the reference to the sha of its last commit.
         """
-        refs = ask(lambda: self.api.list_repo_refs(**self._place, include_pull_requests=True), self.repo_id)
+        refs = self._ask(lambda: self.api.list_repo_refs(**self._place, include_pull_requests=True))
         return {ref.ref: ref.target_commit for ref in refs.pull_requests or ()}
 
     def since(self, sha: str) -> list[str]:
@@ -91,7 +92,7 @@ class Destination:
         Returns:
             Their shas, first one first.
         """
-        commits = ask(lambda: self.api.list_repo_commits(**self._place, revision=self.revision), self.repo_id)
+        commits = self._ask(lambda: self.api.list_repo_commits(**self._place, revision=self.revision))
         later = takewhile(lambda commit: commit.commit_id != sha, commits)  # the Hub lists the last one first
         return [commit.commit_id for commit in later][::-1]
 
@@ -106,7 +107,7 @@ class Destination:
             True if all are there.
         """
         paths = [addition.path_in_repo for addition in additions]
-        items = ask(lambda: self.api.get_paths_info(**self._place, paths=paths, revision=sha), self.repo_id)
+        items = self._ask(lambda: self.api.get_paths_info(**self._place, paths=paths, revision=sha))
         found = {item.path: item for item in items if isinstance(item, RepoFile)}
         return all(a.path_in_repo in found and _same(a, found[a.path_in_repo]) for a in additions)
 
@@ -121,6 +122,10 @@ class Destination:
         """
         kind = "" if self.repo_type == "model" else f"{self.repo_type}s/"
         return f"{self.api.endpoint}/{kind}{self.repo_id}/commit/{sha}"
+
+    def _ask(self, work: Callable[[], T]) -> T:
+        """Read as patiently as the commit is written: what stops the one stops the other."""
+        return ask(work, self.repo_id, tries=WRITE_TRIES)
 
 
 def open_destination(
@@ -183,7 +188,7 @@ def open_destination(
 def commit(destination: Destination, operations: Callable[[str], Sequence[Operation]], message: str) -> str:
     """Commit, and try again while the Hub is busy, limits the rate, or the network fails.
 
-    A try whose answer was lost may have made its commit: before the next one, the commits made since are searched for
+    A try whose answer was lost may have made its commit: after each failure, the commits made since are searched for
     these files. The parent stays the same, so that nothing of others is overwritten unseen; only when the Hub says
     that it has moved (412) the operations are made anew on what is there then.
 
@@ -194,6 +199,9 @@ def commit(destination: Destination, operations: Callable[[str], Sequence[Operat
 
     Returns:
         Address of the commit, or of the head where nothing has changed.
+
+    Raises:
+        CLIENT_ERRORS: One that is not about a request.
     """
     parent = destination.head()
     known = destination.pull_requests() if destination.create_pr else {}
@@ -212,9 +220,12 @@ def commit(destination: Destination, operations: Callable[[str], Sequence[Operat
             ).commit_url
         except CLIENT_ERRORS as error:
             attempt += 1
-            failure = pause(error, destination.repo_id, attempt, WRITE_TRIES)
-        if landed := _landed(destination, parent, known, planned):
-            return destination.url(landed)
+            failure = read_failure(error)
+            if failure is None:
+                raise
+            if failure.passing and (landed := _landed(destination, parent, known, planned)):
+                return destination.url(landed)
+            pause(failure, error, destination.repo_id, attempt, WRITE_TRIES)
         if failure.status == 412:
             parent = destination.head()
 

@@ -1,4 +1,4 @@
-"""Dataset cards: the features that `load_dataset` reads, for all splits of a repository."""
+"""Dataset cards: the features and files that `load_dataset` reads, for all splits of a repository."""
 
 import re
 from collections.abc import Mapping
@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetInfo
-from huggingface_hub.repocard import RepoCard
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.hub.commit import Destination
 from hf_shrink.hub.files import CARD
-from hf_shrink.hub.rendering import hub_ids, render
+from hf_shrink.hub.parquet import row_bytes
+from hf_shrink.hub.rendering import TAG, hub_ids, is_ours, render, split_card
 
 SPLIT = re.compile(r"\w+(\.\w+)*")
-SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+SHARD = re.compile(r"data/(\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*\.parquet")
+DATA = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow", ".zip", ".tar")
+DEFAULT = "default"  # the configuration that load_dataset takes without a name
+STEPS = "1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T"
 
 
 @dataclass(frozen=True)
@@ -42,33 +45,45 @@ class ThereAlready:
     """What the repository held before.
 
     Args:
-        metadata: Its card's metadata.
-        files: Its files.
+        card: Its README.md; empty where there is none.
+        files: Its files, with their bytes.
     """
 
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    files: tuple[str, ...] = ()
+    card: str = ""
+    files: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def info(self) -> dict[str, Any]:
-        """`dataset_info` of its card; empty where there is none, or several configurations."""
-        info = self.metadata.get("dataset_info") or {}
-        return dict(info) if isinstance(info, Mapping) else {}
+    def metadata(self) -> dict[str, Any]:
+        """The card's metadata."""
+        return split_card(self.card)[0]
+
+    @property
+    def infos(self) -> dict[str, dict[str, Any]]:
+        """`dataset_info` of each configuration."""
+        return {info.get("config_name", DEFAULT): info for info in _as_list(self.metadata.get("dataset_info"))}
+
+    @property
+    def configs(self) -> dict[str, dict[str, Any]]:
+        """The files of each configuration, as `load_dataset` finds them."""
+        declared = {config["config_name"]: config for config in _as_list(self.metadata.get("configs"))}
+        found = dict.fromkeys(match[1] for path in self.files if (match := SHARD.fullmatch(path)))
+        if not declared and found:  # without a declaration load_dataset goes by the names of the files
+            declared[DEFAULT] = {"config_name": DEFAULT, "data_files": [_pattern(split) for split in found]}
+        return declared
 
     def files_of(self, split: str) -> list[str]:
-        """Parquet files of a split.
+        """Files that stand for a split.
 
         Args:
             split: Its name.
 
         Returns:
-            Paths in the repository.
+            Paths in the repository that its pattern takes in.
         """
-        pattern = re.compile(rf"data/{re.escape(split)}-\d{{5}}-of-\d{{5}}\.parquet")
-        return [path for path in self.files if pattern.fullmatch(path)]
+        return [path for path in self.files if re.fullmatch(rf"data/{re.escape(split)}-[^/]*", path)]
 
 
-def read_card(destination: Destination, sha: str) -> ThereAlready:
+def read_repository(destination: Destination, sha: str) -> ThereAlready:
     """Read what a dataset's repository holds.
 
     Args:
@@ -76,11 +91,10 @@ def read_card(destination: Destination, sha: str) -> ThereAlready:
         sha: The commit to read.
 
     Returns:
-        Its metadata and files.
+        Its card and files.
     """
-    files = tuple(destination.files(sha))
-    text = destination.text(CARD, sha) if CARD in files else ""
-    return ThereAlready(RepoCard(text, ignore_metadata_errors=True).data.to_dict(), files)
+    files = destination.files(sha)
+    return ThereAlready(destination.text(CARD, sha) if CARD in files else "", files)
 
 
 def render_dataset_card(new: DatasetFiles, there: ThereAlready, repo_id: str) -> str:
@@ -88,35 +102,30 @@ def render_dataset_card(new: DatasetFiles, there: ThereAlready, repo_id: str) ->
 
     Args:
         new: The split that is pushed.
-        there: What the repository holds; its other splits stay on the card.
+        there: What the repository holds; its other splits and configurations stay on the card.
         repo_id: The repository.
 
     Returns:
-        The text of README.md.
-
-    Raises:
-        ShrinkError: If the other splits have other features.
+        The text of README.md. Where somebody else wrote the one there, it keeps their words.
     """
-    info = _info(new)
-    others = [row for row in there.info.get("splits") or () if row["name"] != new.split]
-    if others and there.info.get("features") != info["features"]:
-        raise ShrinkError(
-            f"`dataset` must have the features of the splits that {repo_id!r} holds already, "
-            f"{[row['name'] for row in others]}, got {list(new.dataset.features)}. Cast it, or push it elsewhere."
-        )
-    info["splits"] = sorted([*others, *info["splits"]], key=lambda row: row["name"] != "train")
-    info["dataset_size"] = sum(row["num_bytes"] for row in info["splits"])
-    info["download_size"] = sum(path.stat().st_size for path in new.shards.values()) + _others_size(there, new)
-    rows = {row["name"]: row["num_examples"] for row in info["splits"]}
-    sources = [new.source] if new.source else list(there.metadata.get("source_datasets") or ())
+    config = _config(new, there)
+    splits = _splits(new, there)
+    rows = {row["name"]: row["num_examples"] for row in splits}
+    complete = set(rows) == {entry["split"] for entry in config["data_files"]}
+    info = _info(new, there, splits if complete else [])
+    old = there.metadata
+    sources = [new.source] if new.source else list(_as_list(old.get("source_datasets")))
     metadata = {
-        "license": new.license or there.metadata.get("license"),
+        **old,
+        "license": new.license or old.get("license"),
         "source_datasets": hub_ids(sources),
-        "size_categories": [_size(sum(rows.values()))],
-        "tags": list(dict.fromkeys([*(there.metadata.get("tags") or ()), "hf-shrink"])),
-        "dataset_info": info,
-        "configs": [{"config_name": "default", "data_files": [_pattern(name) for name in rows]}],
+        "size_categories": [_size(sum(rows.values()))] if complete else old.get("size_categories"),
+        "tags": list(dict.fromkeys([*_as_list(old.get("tags")), *([] if _has_own_words(there) else [TAG])])),
+        "dataset_info": _one_or_many({**there.infos, DEFAULT: info}),
+        "configs": list({**there.configs, DEFAULT: config}.values()),
     }
+    if _has_own_words(there):
+        return render("own_words", metadata, words=split_card(there.card)[1])
     return render(
         "dataset_card",
         metadata,
@@ -129,17 +138,62 @@ def render_dataset_card(new: DatasetFiles, there: ThereAlready, repo_id: str) ->
     )
 
 
-def _info(new: DatasetFiles) -> dict[str, Any]:
+def _splits(new: DatasetFiles, there: ThereAlready) -> list[dict[str, Any]]:
+    """What is known of the rows of each split, `train` first."""
+    others = [row for row in there.infos.get(DEFAULT, {}).get("splits") or () if row["name"] != new.split]
+    row = {"name": new.split, "num_bytes": row_bytes(new.dataset), "num_examples": len(new.dataset)}
+    return sorted([*others, row], key=lambda split: split["name"] != "train")
+
+
+def _info(new: DatasetFiles, there: ThereAlready, splits: list[dict[str, Any]]) -> dict[str, Any]:
+    """`dataset_info` of the default configuration; load_dataset refuses a list of splits that lacks one."""
     features = DatasetInfo(features=new.dataset.features)._to_yaml_dict()["features"]  # the form load_dataset reads
-    size = int(new.dataset.data.nbytes) if len(new.dataset) else 0
+    others = [row["name"] for row in splits if row["name"] != new.split]
+    if others and there.infos[DEFAULT].get("features") != features:
+        raise ShrinkError(
+            f"`dataset` must have the features of the splits that the repository holds already, {others}, got "
+            f"{list(new.dataset.features)}. Cast it, or push it elsewhere."
+        )
+    if not splits:
+        return {"features": features}
+    kept = sum(there.files[path] for name in others for path in there.files_of(name))
     return {
         "features": features,
-        "splits": [{"name": new.split, "num_bytes": size, "num_examples": len(new.dataset)}],
+        "splits": splits,
+        "download_size": kept + sum(path.stat().st_size for path in new.shards.values()),
+        "dataset_size": sum(split["num_bytes"] for split in splits),
     }
 
 
-def _others_size(there: ThereAlready, new: DatasetFiles) -> int:
-    return int(there.info.get("download_size") or 0) if there.files and not there.files_of(new.split) else 0
+def _config(new: DatasetFiles, there: ThereAlready) -> dict[str, Any]:
+    """The default configuration's files: those of its other splits, and the new ones."""
+    before = there.configs.get(DEFAULT, {"config_name": DEFAULT})
+    files = _as_list(before.get("data_files"))
+    undeclared = [] if there.configs else [path for path in there.files if path.endswith(DATA)]
+    if undeclared or not all(isinstance(entry, Mapping) for entry in files):
+        raise ShrinkError(
+            "`repo_id` must hold a dataset whose card names the files of each split, or load_dataset would lose "
+            f"{undeclared[:3] or files}. Name the splits under `configs` there, or push to another repository."
+        )
+    others = [entry for entry in files if entry["split"] != new.split]
+    return {
+        **before,
+        "data_files": sorted([*others, _pattern(new.split)], key=lambda entry: entry["split"] != "train"),
+    }
+
+
+def _has_own_words(there: ThereAlready) -> bool:
+    return bool(there.card.strip()) and not is_ours(there.card)
+
+
+def _one_or_many(infos: Mapping[str, dict[str, Any]]) -> dict[str, Any] | list[dict[str, Any]]:
+    if len(infos) == 1:
+        return next(iter(infos.values()))
+    return [{"config_name": name, **info} for name, info in sorted(infos.items())]
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _pattern(split: str) -> dict[str, str]:
@@ -147,7 +201,11 @@ def _pattern(split: str) -> dict[str, str]:
 
 
 def _size(rows: int) -> str:
-    return next((name for limit, name in SIZES if rows < limit), "n>10M" if rows < 10**8 else "n>100M")
+    """The Hub's class of a number of rows."""
+    for power, step in enumerate(STEPS, start=3):
+        if rows < 10**power:
+            return f"{STEPS[power - 4]}<n<{step}" if power > 3 else f"n<{step}"
+    return f"n>{STEPS[-1]}"
 
 
 def _type(feature: Any) -> str:

@@ -1,6 +1,8 @@
 """What of a model's folder goes to the Hub: weights and what loads them, never a trainer's states or pickles."""
 
 import fnmatch
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from hf_shrink.errors import ShrinkError
@@ -23,6 +25,7 @@ LEFT_HERE = (  # states of a run, and traces of the machine that it ran on
     "*.tmp",
     "*.pyc",
 )
+SAFETENSORS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
 FOLDERS_LEFT_HERE = ("checkpoint-*", "global_step*", "__pycache__", "runs", "wandb", ".*")
 
 
@@ -53,6 +56,22 @@ def files_to_push(folder: Path) -> dict[str, Path]:
             "Save the model there with save_pretrained()."
         )
     return {path.relative_to(folder).as_posix(): path for path in chosen}
+
+
+def replaced_weights(new: Iterable[str], there: Iterable[str]) -> list[str]:
+    """Weights in a repository that would be loaded in place of new ones: `model.safetensors` goes before shards.
+
+    Args:
+        new: Files that are pushed.
+        there: Files in the repository.
+
+    Returns:
+        Those to delete in the same commit.
+    """
+    names = set(new)
+    if not any(SAFETENSORS.fullmatch(name) for name in names):
+        return []
+    return [name for name in there if SAFETENSORS.fullmatch(name) and name not in names]
 
 
 def _stays(path: Path) -> bool:

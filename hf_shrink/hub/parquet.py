@@ -22,7 +22,7 @@ def write_shards(dataset: Dataset, folder: Path, split: str) -> dict[str, Path]:
         Path in the repository, such as "data/train-00000-of-00001.parquet", to the file here.
     """
     dataset = dataset.with_format(None)
-    count = max(1, min(len(dataset), -(-(dataset.data.nbytes if len(dataset) else 0) // SHARD_BYTES)))
+    count = max(1, min(len(dataset), -(-row_bytes(dataset) // SHARD_BYTES)))
     files = {}
     for index in range(count):
         name = f"{split}-{index:05d}-of-{count:05d}.parquet"
@@ -30,6 +30,19 @@ def write_shards(dataset: Dataset, folder: Path, split: str) -> dict[str, Path]:
         _embed(shard).to_parquet(folder / name, batch_size=config.DEFAULT_MAX_BATCH_SIZE)
         files[f"data/{name}"] = folder / name
     return files
+
+
+def row_bytes(dataset: Dataset) -> int:
+    """Size of a dataset's rows in memory.
+
+    Args:
+        dataset: The rows; a selection counts its share of the table that it stands on.
+
+    Returns:
+        Bytes.
+    """
+    table = dataset.data
+    return round(table.nbytes * len(dataset) / table.num_rows) if table.num_rows else 0
 
 
 def _embed(shard: Dataset) -> Dataset:

@@ -11,6 +11,8 @@ from huggingface_hub.utils import validate_repo_id
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 REPOSITORY = "https://github.com/hf-shrink/hf_shrink"  # as in pyproject.toml; a test holds the two together
+TAG = "hf-shrink"
+FRONT_MATTER = re.compile(r"\s*---[ \t]*\r?\n(.*?\n)---[ \t]*(?:\r?\n|$)", re.DOTALL)
 ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5}(v\d+)?)", re.IGNORECASE)
 
 
@@ -29,6 +31,37 @@ def render(template: str, metadata: Mapping[str, Any], **values: Any) -> str:
     front = yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=1000)
     body = _templates().get_template(f"{template}.md.jinja").render(repository=REPOSITORY, **values)
     return f"---\n{front}---\n\n{body.strip()}\n"
+
+
+def split_card(card: str) -> tuple[dict[str, Any], str]:
+    """Take a card apart.
+
+    Args:
+        card: Text of a README.md.
+
+    Returns:
+        Its metadata (empty where there is none, or none that can be read), and the text below it.
+    """
+    found = FRONT_MATTER.match(card)
+    if found is None:
+        return {}, card
+    try:
+        metadata = yaml.safe_load(found[1])
+    except yaml.YAMLError:
+        return {}, card
+    return (metadata, card[found.end() :]) if isinstance(metadata, dict) else ({}, card)
+
+
+def is_ours(card: str) -> bool:
+    """Whether hf_shrink wrote a card, and may write it anew.
+
+    Args:
+        card: Text of a README.md.
+
+    Returns:
+        True if it bears the tag that all our cards bear.
+    """
+    return TAG in (split_card(card)[0].get("tags") or ())
 
 
 def paper_link(paper: str) -> str:

@@ -76,6 +76,9 @@ def ask(work: Callable[[], T], repo_id: str, *, tries: int = READ_TRIES) -> T:
 
     Returns:
         What `work` returned.
+
+    Raises:
+        CLIENT_ERRORS: One that is not about a request.
     """
     attempt = 0
     while True:
@@ -83,33 +86,39 @@ def ask(work: Callable[[], T], repo_id: str, *, tries: int = READ_TRIES) -> T:
             return work()
         except CLIENT_ERRORS as error:
             attempt += 1
-            pause(error, repo_id, attempt, tries)
+            failure = read_failure(error)
+            if failure is None:
+                raise
+            pause(failure, error, repo_id, attempt, tries)
 
 
-def pause(error: Exception, repo_id: str, attempt: int, tries: int) -> Failure:
+def pause(failure: Failure, error: Exception, repo_id: str, attempt: int, tries: int) -> None:
     """Wait before the next try: as long as the server says, else twice as long as before.
 
     Args:
-        error: What the last try raised.
+        failure: What failed.
+        error: What the client raised.
         repo_id: The repository that errors name.
         attempt: Tries so far.
         tries: Tries at most.
 
-    Returns:
-        What failed.
-
     Raises:
         ShrinkError: If another try is of no use, or there is none left.
     """
-    failure = _read_failure(error)
     if not failure.passing or attempt >= tries:
         raise ShrinkError(_refusal(failure, repo_id)) from error
     time.sleep(2.0 ** (attempt - 1) if failure.wait is None else failure.wait)
-    return failure
 
 
-def _read_failure(error: Exception) -> Failure:
-    """The failed request that an exception of the client stands for; one that stands for none goes on."""
+def read_failure(error: Exception) -> Failure | None:
+    """Find the failed request that an exception of the client stands for.
+
+    Args:
+        error: One of CLIENT_ERRORS.
+
+    Returns:
+        What failed, or None where the error is not about a request.
+    """
     for link in _chain(error):
         if isinstance(link, OfflineModeIsEnabled):
             return Failure(None, str(link), offline=True)
@@ -122,7 +131,7 @@ def _read_failure(error: Exception) -> Failure:
     for link in _chain(error):
         if isinstance(link, (TRANSPORT_ERROR, ConnectionError, TimeoutError, json.JSONDecodeError)):
             return Failure(None, f"{type(link).__name__}: {_one_line(str(link))}")
-    raise error
+    return None
 
 
 def _refusal(failure: Failure, repo_id: str) -> str:

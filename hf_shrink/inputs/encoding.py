@@ -45,8 +45,7 @@ def encode_text(
     limit = tokenizer.model_max_length if max_length is None else max_length
     cut = {"truncation": True, "max_length": limit} if limit < LARGE_INTEGER else {"truncation": False}
     words = bool(columns[0]) and isinstance(columns[0][0], list)
-    # A tokenizer.json may carry a fixed padding of its own, hence the explicit False.
-    return tokenizer(*columns, **{"padding": False, "is_split_into_words": words, **cut, **options})
+    return tokenizer(*columns, **{"is_split_into_words": words, **cut, **options})
 
 
 def encode_causal(batch: Batch, *, label: str | None, **settings: Any) -> BatchEncoding:

@@ -556,7 +556,7 @@ def test_corrupt_download_is_not_noticed_by_the_client(hub, repo, tmp_path):
 def test_offline_uses_cache_and_sends_nothing(hub, repo):
     tiny().push_to_hub(repo)
     code = f"from transformers import AutoModel; AutoModel.from_pretrained({repo!r})"
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
+    snapshot_download(repo)
     HUB.requests.clear()
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     assert HUB.requests == []

@@ -1,6 +1,10 @@
 """push_to_hub against the loopback Hub: what arrives, and what happens when it does not arrive at once."""
 
 import json
+import re
+from dataclasses import replace
+from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -11,11 +15,13 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.hub import model_card, push_dataset_to_hub, push_to_hub
+from hf_shrink.hub.dataset_card import _size
 from hf_shrink.hub.retry import READ_TRIES, WRITE_TRIES
+from hf_shrink.quantization import quantize
 from tests.conftest import HUB
 from tests.evaluation.example import example_report
 from tests.hub.cards import front_matter, validate_card
-from tests.models import tiny_tokenizer
+from tests.models import tiny_bert_classifier, tiny_tokenizer
 
 API = HfApi()
 TEXT = ["my card is lost", "where is the money"]
@@ -47,18 +53,14 @@ def sent_commits():
 def test_folder_with_report(repo_id, folder, model):
     report = example_report()
     report.to_json(folder / "shrink_report.json")
-    (folder / "README.md").write_text("an old card")
+    (folder / "README.md").write_text("---\ntags: [hf-shrink]\n---\n\nan old card of ours")
     url = push_to_hub(folder, repo_id, commit_message="first")
     assert commits(repo_id) == ["first"]
     assert url.endswith(f"{repo_id}/commit/{API.model_info(repo_id).sha}")
     assert text_of(repo_id, "README.md") == model_card(report, repo_id=repo_id)
     assert text_of(repo_id, "shrink_report.json") == (folder / "shrink_report.json").read_text()
     assert validate_card(text_of(repo_id, "README.md"), "model") == ([], [])
-    pulled, tokenizer = (
-        AutoModelForSequenceClassification.from_pretrained(repo_id),
-        AutoTokenizer.from_pretrained(repo_id),
-    )
-    assert torch.equal(logits(pulled, tokenizer), logits(model, tiny_tokenizer()))
+    assert torch.equal(logits(*pulled(repo_id)), logits(model, tiny_tokenizer()))
     assert {"hf-shrink", "base_model:quantized:sentence-transformers/all-MiniLM-L6-v2"} <= set(
         API.model_info(repo_id).tags
     )
@@ -73,11 +75,7 @@ def test_states_and_pickles_stay_here(repo_id, folder):
 def test_instance_with_tokenizer_and_report(repo_id, model):
     push_to_hub(model, repo_id, processing_class=tiny_tokenizer(), report=example_report(), private=True)
     assert API.model_info(repo_id).private
-    pulled, tokenizer = (
-        AutoModelForSequenceClassification.from_pretrained(repo_id),
-        AutoTokenizer.from_pretrained(repo_id),
-    )
-    assert torch.equal(logits(pulled, tokenizer), logits(model, tiny_tokenizer()))
+    assert torch.equal(logits(*pulled(repo_id)), logits(model, tiny_tokenizer()))
     assert json.loads(text_of(repo_id, "shrink_report.json"))["rows"] == 3080
 
 
@@ -95,8 +93,7 @@ def test_the_card_is_the_last_operation(repo_id, folder, monkeypatch):
 
 def test_report_argument_goes_before_the_folders_own(repo_id, folder):
     example_report().to_json(folder / "shrink_report.json")
-    report = example_report()
-    push_to_hub(folder, repo_id, report=type(report)(**{**vars(report), "rows": 77}))
+    push_to_hub(folder, repo_id, report=replace(example_report(), rows=77))
     assert json.loads(text_of(repo_id, "shrink_report.json"))["rows"] == 77
     assert "77 rows" in text_of(repo_id, "README.md")
 
@@ -105,6 +102,67 @@ def test_existing_card_is_kept_without_a_report(repo_id, folder):
     (folder / "README.md").write_text("---\nlicense: mit\n---\n\n# Mine\n")
     push_to_hub(folder, repo_id)
     assert text_of(repo_id, "README.md") == "---\nlicense: mit\n---\n\n# Mine\n"
+
+
+def test_the_card_is_that_of_the_model_pushed(repo_id, folder):
+    """A report of teacher, student and int8 student, pushed with the student."""
+    teacher, student, int8 = example_report().entries
+    student = replace(student, size_bytes=(folder / "model.safetensors").stat().st_size)
+    report = replace(example_report(), entries=(teacher, student, int8))
+    push_to_hub(folder, repo_id, report=report)
+    assert text_of(repo_id, "README.md") == model_card(report, entry=1, repo_id=repo_id)
+
+
+def run_code(block):
+    assert "hf_shrink" not in block
+    names = {}
+    exec(block, names)
+    return names
+
+
+def code_on_card(repo_id):
+    return re.findall(r"```python\n(.*?)```", text_of(repo_id, "README.md"), re.DOTALL)
+
+
+def test_the_code_on_the_card_runs(repo_id, folder):
+    push_to_hub(folder, repo_id, report=replace(example_report(), entries=example_report().entries[:2]))
+    (loading,) = code_on_card(repo_id)
+    assert run_code(loading)["logits"].shape == (1, 3)
+
+
+def test_the_code_on_an_onnx_card_runs(repo_id, model, tmp_path):
+    pytest.importorskip("onnxruntime")
+    artifact = quantize(model, "onnx-int8", output_dir=tmp_path / "int8", processing_class=tiny_tokenizer())
+    push_to_hub(artifact.path, repo_id, report=example_report())
+    optimum, plain = code_on_card(repo_id)
+    assert run_code(plain)["session"].get_outputs()[0].name == "logits"
+    if find_spec("optimum.onnxruntime") is not None:
+        assert run_code(optimum)["logits"].shape == (1, 3)
+
+
+def test_somebodys_own_card_goes_before_the_folders_report(repo_id, folder):
+    own = "---\nlicense: mit\ntags: [tickets]\n---\n\n# Mine\n"
+    (folder / "README.md").write_text(own)
+    example_report().to_json(folder / "shrink_report.json")
+    push_to_hub(folder, repo_id)
+    assert text_of(repo_id, "README.md") == own
+    push_to_hub(folder, repo_id, report=example_report())  # asked for
+    assert text_of(repo_id, "README.md") == model_card(example_report(), repo_id=repo_id)
+
+
+def test_new_shards_are_not_shadowed_by_old_weights(repo_id, folder, tmp_path):
+    push_to_hub(folder, repo_id)
+    API.upload_file(path_or_fileobj=b"x", path_in_repo="onnx/model.safetensors", repo_id=repo_id)
+    other = tiny_bert_classifier(seed=1)
+    other.save_pretrained(tmp_path / "sharded", max_shard_size="20KB")
+    push_to_hub(tmp_path / "sharded", repo_id)
+    assert torch.equal(logits(*pulled(repo_id)), logits(other, tiny_tokenizer()))
+    files = API.list_repo_files(repo_id)
+    assert "model.safetensors.index.json" in files
+    assert "model.safetensors" not in files
+    assert {"tokenizer.json", "onnx/model.safetensors"} <= set(files)
+    push_to_hub(folder, repo_id)
+    assert [name for name in API.list_repo_files(repo_id) if name.startswith("model")] == ["model.safetensors"]
 
 
 def test_branch_and_pull_request(repo_id, folder):
@@ -160,6 +218,11 @@ def test_neither_folder_nor_model(what, message):
         push_to_hub(what, "user/never")
 
 
+def test_processing_class_of_another_kind(folder):
+    with pytest.raises(ShrinkError, match="`processing_class` must be a tokenizer or processor, got str"):
+        push_to_hub(folder, "user/never", processing_class="bert")
+
+
 def test_report_of_another_kind(folder):
     with pytest.raises(ShrinkError, match="`report` must be a ShrinkReport, got dict"):
         push_to_hub(folder, "user/never", report={})
@@ -206,18 +269,35 @@ def test_lost_answer_of_a_pull_request_opens_one(repo_id, folder, waits):
 
 def test_lost_answer_and_another_writer(repo_id, folder, waits, monkeypatch):
     """Ours is found under the other's commit, and the other's work stays."""
-    HUB.fault("lost", path="/commit/")
+    create = HfApi.create_commit
 
-    def other(seconds):
-        waits.append(seconds)
-        API.create_commit(repo_id, [CommitOperationAdd("config.json", b"{}")], commit_message="other")
+    def cut_off(self, *args, **kwargs):
+        monkeypatch.setattr(HfApi, "create_commit", create)
+        create(self, *args, **kwargs)
+        create(API, repo_id, [CommitOperationAdd("config.json", b"{}")], commit_message="other")
+        raise ConnectionResetError
 
-    monkeypatch.setattr("time.sleep", other)
+    monkeypatch.setattr(HfApi, "create_commit", cut_off)
     url = push_to_hub(folder, repo_id, commit_message="ours")
-    monkeypatch.setattr("time.sleep", waits.append)
     assert commits(repo_id) == ["other", "ours"]
     assert url.endswith(API.list_repo_commits(repo_id)[1].commit_id)
     assert text_of(repo_id, "config.json") == "{}"
+
+
+def test_answer_lost_at_the_last_try(repo_id, folder, waits):
+    HUB.fault("status", path="/commit/", status=503, times=WRITE_TRIES - 1)
+    HUB.fault("lost", path="/commit/", times=1)
+    push_to_hub(folder, repo_id)
+    assert len(commits(repo_id)) == 1
+    assert len(sent_commits()) == WRITE_TRIES
+
+
+def test_reads_between_the_tries_are_as_patient(repo_id, folder, waits):
+    API.create_repo(repo_id)
+    HUB.fault("lost", path="/commit/")
+    HUB.fault("status", path="/commits/", status=503, times=WRITE_TRIES - 1)
+    push_to_hub(folder, repo_id)
+    assert len(commits(repo_id)) == 1
 
 
 def test_rate_limit_waits_as_long_as_asked(repo_id, folder, waits):
@@ -348,6 +428,67 @@ def test_split_of_other_features_is_refused(repo_id):
     push_dataset_to_hub(rows(), repo_id)
     with pytest.raises(ShrinkError, match=r"`dataset` must have the features of the splits .*\['train'\]"):
         push_dataset_to_hub(Dataset.from_dict({"a": [1]}), repo_id, split="test")
+    assert len(commits(repo_id, "dataset")) == 1
+
+
+def test_sizes_on_the_card(repo_id):
+    push_dataset_to_hub(rows().select(range(0, 20, 4)), repo_id, split="test")
+    push_dataset_to_hub(rows(), repo_id)
+    push_dataset_to_hub(rows(), repo_id)
+    info = front_matter(text_of(repo_id, "README.md", "dataset"))[0]["dataset_info"]
+    parquet = [f for f in API.list_repo_tree(repo_id, "data", repo_type="dataset") if f.path.endswith(".parquet")]
+    assert info["download_size"] == sum(f.size for f in parquet)
+    sizes = {split["name"]: split["num_bytes"] for split in info["splits"]}
+    assert sizes["test"] == round(sizes["train"] / 4)  # the selection counts its own rows only
+    assert info["dataset_size"] == sum(sizes.values())
+
+
+@pytest.mark.parametrize(("count", "size"), [(999, "n<1K"), (1000, "1K<n<10K"), (10**7, "10M<n<100M")])
+def test_size_class(count, size):
+    assert _size(count) == size
+
+
+def test_what_the_datasets_library_pushed_stays(repo_id):
+    """Its other configuration and split, and the words and metadata of a card that somebody wrote."""
+    rows(3).push_to_hub(repo_id, split="test")
+    rows(5).push_to_hub(repo_id, split="train")
+    rows(7).push_to_hub(repo_id, "other")
+    old = text_of(repo_id, "README.md", "dataset")
+    own = old.replace("---\n", "---\npretty_name: Tickets\nlanguage: [en]\n", 1) + "\n# By hand\n"
+    API.upload_file(path_or_fileobj=own.encode(), path_in_repo="README.md", repo_id=repo_id, repo_type="dataset")
+    for _ in range(2):
+        push_dataset_to_hub(rows(), repo_id)
+    assert {name: len(split) for name, split in load_dataset(repo_id).items()} == {"train": 20, "test": 3}
+    assert len(load_dataset(repo_id, "other", split="train")) == 7
+    card = text_of(repo_id, "README.md", "dataset")
+    assert validate_card(card, "dataset") == ([], [])
+    assert "# By hand" in card
+    assert front_matter(card)[0]["pretty_name"] == "Tickets"
+
+
+def test_the_datasets_library_adds_to_what_we_pushed(repo_id):
+    push_dataset_to_hub(rows(), repo_id, license="mit")
+    rows(3).push_to_hub(repo_id, split="test")
+    push_dataset_to_hub(rows(4), repo_id, split="validation")
+    back = load_dataset(repo_id)
+    assert {name: len(split) for name, split in back.items()} == {"train": 20, "test": 3, "validation": 4}
+    assert front_matter(text_of(repo_id, "README.md", "dataset"))[0]["license"] == "mit"
+
+
+def test_old_shards_under_other_names_do_not_double_the_rows(repo_id):
+    rows(3).to_parquet(buffer := BytesIO())
+    API.create_repo(repo_id, repo_type="dataset")
+    for name in ("data/train-00000-of-00001-a1b2c3.parquet", "data/test-00000-of-00001.parquet"):
+        API.upload_file(path_or_fileobj=buffer.getvalue(), path_in_repo=name, repo_id=repo_id, repo_type="dataset")
+    push_dataset_to_hub(rows(), repo_id)
+    assert {name: len(split) for name, split in load_dataset(repo_id).items()} == {"train": 20, "test": 3}
+
+
+def test_files_that_no_card_declares_are_not_hidden(repo_id):
+    API.create_repo(repo_id, repo_type="dataset")
+    API.upload_file(path_or_fileobj=b"a\n1\n", path_in_repo="test.csv", repo_id=repo_id, repo_type="dataset")
+    with pytest.raises(ShrinkError, match=r"`repo_id` must hold a dataset whose card .*would lose \['test.csv'\]"):
+        push_dataset_to_hub(rows(), repo_id)
     assert len(commits(repo_id, "dataset")) == 1
 
 

@@ -102,6 +102,12 @@ def test_pickles_are_refused_and_not_opened(model, folder, name):
         load_model(folder)
 
 
+def test_variant_that_is_a_pickle_is_not_opened(model, folder):
+    torch.save(model.state_dict(), folder / "pytorch_model.fp16.bin")
+    with pytest.raises(ShrinkError, match="`model` must be a model that can be read"):
+        load_model(folder, variant="fp16")
+
+
 def test_folder_without_weights(folder):
     (folder / "model.safetensors").unlink()
     (folder / "training_args.bin").write_bytes(b"")

@@ -16,7 +16,7 @@ TEXTS = ["my card is lost", "help", "where is the money please", "top up failed 
 
 def real_proportions(**config):
     """Embeddings are half of the weights, as in MiniLM, so a table left in float shows in the size."""
-    return tiny_bert_classifier(vocab_size=4000, hidden_size=64, intermediate_size=256, num_hidden_layers=4, **config)
+    return tiny_bert_classifier(vocab_size=30000, hidden_size=64, intermediate_size=256, num_hidden_layers=4, **config)
 
 
 def inputs():

@@ -1,0 +1,168 @@
+"""The rows of a comparison: labels as the original numbers them, tokens that every model can read."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from hf_shrink.errors import ShrinkError
+from hf_shrink.evaluation.chosen_metric import ChosenMetric
+from hf_shrink.evaluation.decoding import references
+from hf_shrink.evaluation.quality import label_names
+from hf_shrink.evaluation.sample_inputs import max_positions
+from hf_shrink.inputs.columns import find_columns
+from hf_shrink.inputs.labels import align_labels, check_labels, is_generic
+from hf_shrink.inputs.rows import tokenize_rows
+from hf_shrink.inputs.tasks import model_config
+
+LANGUAGE_MODELS = ("causal_lm", "masked_lm", "seq2seq_lm")
+UNLABELLED = ("causal_lm", "masked_lm")  # the text is the label
+WITHOUT_TEXT = 128  # tokens that a pass is measured with where the rows have none; such models ignore it
+
+
+def prepare_rows(
+    raw: Dataset,
+    models: Sequence[Any],
+    processing_class: Any,
+    task: str,
+    metric: ChosenMetric,
+    *,
+    text_column: str | Sequence[str] | None = None,
+    label_column: str | None = None,
+    max_length: int | None = None,
+) -> Dataset:
+    """Make rows into inputs that fit every model, and try the metric on their labels; no model runs.
+
+    Args:
+        raw: Raw or tokenised rows.
+        models: The original first.
+        processing_class: Tokenizer or processor; may be None for tokenised rows.
+        task: Name in `TASKS`.
+        metric: The metric that the rows are for.
+        text_column: The text's column, or two for pairs; found where it is None.
+        label_column: The label's column; found where it is None.
+        max_length: Tokens to cut a row to; None takes the tokenizer's and the models' limit.
+
+    Returns:
+        Tokenised rows with "labels"; for masked language models the collator makes these.
+
+    Raises:
+        ShrinkError: If there are no rows or no labels, or the models cannot read them, or the metric cannot.
+    """
+    if not len(raw):
+        raise ShrinkError("`dataset` must hold at least 1 row, got 0. Check the split and the filters before it.")
+    label = None
+    if task not in UNLABELLED:
+        label = find_columns(raw, text_column=text_column, label_column=label_column, needs_label=True).label
+    if task not in LANGUAGE_MODELS and label is not None:
+        raw = _checked_labels(raw, label, models[0])
+    if max_length is None:
+        max_length = _longest_readable(models, processing_class)
+    columns: dict[str, Any] = {"text_column": text_column, "label_column": label}
+    rows = tokenize_rows(raw, processing_class, task=task, max_length=max_length, **columns)
+    if task == "causal_lm" and "labels" not in rows.column_names:
+        rows = rows.map(lambda batch: {"labels": batch["input_ids"]}, batched=True, desc="Labelling")
+    if "input_ids" in rows.column_names:
+        _check_readable(rows, models)
+    if task not in LANGUAGE_MODELS:
+        wanted = references(task, rows.select_columns("labels")[:]["labels"], label_names(models[0]))
+        if not len(wanted):
+            raise ShrinkError("`dataset` must hold at least 1 labelled row, got only -100. Choose a labelled split.")
+        metric.check(wanted)
+    return rows
+
+
+def class_order(original: Any, model: Any, task: str) -> Tensor | None:
+    """Where each of the original's classes stands in another model's logits.
+
+    Args:
+        original: The model whose order is kept.
+        model: The other.
+        task: Name in `TASKS`.
+
+    Returns:
+        Shape (C,), for `logits[..., order]`; None where the order is the same, or where nobody chose the names.
+
+    Raises:
+        ShrinkError: If the classes differ: agreement of unrelated classes means nothing.
+    """
+    if task in LANGUAGE_MODELS:
+        return None
+    names, others = label_names(original), label_names(model)
+    if names == others or (len(names) == len(others) and (is_generic(names) or is_generic(others))):
+        return None
+    if sorted(names) != sorted(others):
+        different = sorted(set(names) ^ set(others))
+        raise ShrinkError(
+            f"`shrunk` must have the original's {len(names)} labels, got {len(others)}, and these stand in one alone: "
+            f"{different[:5]}{' …' if len(different) > 5 else ''}. Choose a model of the same task, or mend `id2label`."
+        )
+    return torch.tensor([others.index(name) for name in names])
+
+
+def median_length(rows: Dataset) -> int:
+    """Median number of tokens a row.
+
+    Args:
+        rows: Tokenised rows.
+
+    Returns:
+        Tokens, rounded to a whole number.
+    """
+    if "input_ids" not in rows.column_names:
+        return WITHOUT_TEXT
+    return round(float(np.median(pc.list_value_length(_token_ids(rows)).to_numpy(zero_copy_only=False))))
+
+
+def _checked_labels(raw: Dataset, label: str, original: Any) -> Dataset:
+    config = model_config(original)
+    if config is None:
+        raise ShrinkError(
+            f"`original` must be a transformers model, got {type(original).__name__} without a config. Wrap it in one."
+        )
+    raw = align_labels(raw, label, config)
+    check_labels(raw, label, config.num_labels)
+    return raw
+
+
+def _longest_readable(models: Sequence[Any], processing_class: Any) -> int | None:
+    limits = _limits(models)
+    if isinstance(processing_class, PreTrainedTokenizerBase):
+        limits.append(processing_class.model_max_length)
+    return min(limits, default=None)
+
+
+def _check_readable(rows: Dataset, models: Sequence[Any]) -> None:
+    ids = _token_ids(rows)
+    lengths = pc.list_value_length(ids)
+    longest, shortest, highest = pc.max(lengths).as_py(), pc.min(lengths).as_py(), pc.max(ids.flatten()).as_py()
+    if not shortest:
+        raise ShrinkError("`dataset` must hold at least 1 token in every row, but some rows are empty. Drop them.")
+    limit = min(_limits(models), default=longest)
+    if longest > limit:
+        raise ShrinkError(
+            f"`max_length` must be at most {limit} (the positions that all models have), but rows have up to {longest} "
+            f"tokens. Set max_length={limit}, or tokenize anew."
+        )
+    for model in models:
+        config = model_config(model)
+        if config is not None and highest >= config.get_text_config().vocab_size:
+            raise ShrinkError(
+                f"`processing_class` must be the models' own, but it makes token id {highest} and one model's vocabulary "
+                f"ends before {config.get_text_config().vocab_size}. Give the original's tokenizer."
+            )
+
+
+def _limits(models: Sequence[Any]) -> list[int]:
+    configs = [config for model in models if (config := model_config(model)) is not None]
+    return [limit for config in configs if (limit := max_positions(config)) is not None]
+
+
+def _token_ids(rows: Dataset) -> pa.Array:
+    return rows.select_columns("input_ids").with_format("arrow")[:]["input_ids"].combine_chunks()

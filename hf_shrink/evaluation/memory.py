@@ -1,0 +1,101 @@
+"""Peak memory of loading a model and running it once, taken in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hf_shrink.errors import ShrinkError
+
+STATUS = Path("/proc/self/status")
+CLEAR = Path("/proc/self/clear_refs")
+
+
+def measure_peak_memory(
+    source: str | Path, *, task: str | None = None, batch_size: int = 1, sequence_length: int = 128
+) -> int | None:
+    """Resident memory that loading a model and one forward pass add at their peak, in a fresh Python process.
+
+    What the libraries themselves take is there before and does not count, so that a graph and a module compare fairly.
+
+    Args:
+        source: Folder or .onnx file.
+        task: Name in `TASKS`, where the config does not tell the head.
+        batch_size: Rows.
+        sequence_length: Tokens a row, clipped to the model's positions.
+
+    Returns:
+        Bytes; None on systems without Linux's /proc, where there is no peak to read.
+
+    Raises:
+        ShrinkError: If the process fails.
+    """
+    if not (STATUS.exists() and os.access(CLEAR, os.W_OK)):
+        return None
+    request = {"source": str(source), "task": task, "batch_size": batch_size, "sequence_length": sequence_length}
+    done = subprocess.run(
+        [sys.executable, "-m", "hf_shrink.evaluation.memory", json.dumps(request)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        reason = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise ShrinkError(
+            f"`peak_memory` must be measured on a model that loads in a fresh process, but {Path(source).name} did not: "
+            f"{reason}. Mend that, or set peak_memory=False."
+        )
+    return int(done.stdout.splitlines()[-1])
+
+
+def probe(source: str, task: str | None, batch_size: int, sequence_length: int) -> int:
+    """Load and run a model in this process.
+
+    Args:
+        source: Folder or .onnx file.
+        task: Name in `TASKS`, or None.
+        batch_size: Rows.
+        sequence_length: Tokens a row.
+
+    Returns:
+        Bytes that were added at the peak.
+    """
+    import torch
+
+    from hf_shrink.evaluation.sample_inputs import sample_inputs
+    from hf_shrink.inputs.models import load_model
+
+    _import_libraries(source)
+    CLEAR.write_text("5")  # sets the peak back to what is resident now
+    before = _peak()
+    model = load_model(source, task=task)
+    with torch.inference_mode():
+        model(**sample_inputs(model, batch_size=batch_size, sequence_length=sequence_length))
+    return _peak() - before
+
+
+def _import_libraries(source: str) -> None:
+    import accelerate  # noqa: F401  # from_pretrained would import it, and it would count as the model's
+    import torch
+    import transformers
+
+    place = Path(source)
+    if place.suffix == ".onnx" or not any(place.glob("*.safetensors")):
+        import onnxruntime  # noqa: F401
+    config = transformers.AutoConfig.from_pretrained(place.parent if place.is_file() else place)
+    for name in config.architectures or ():
+        getattr(transformers, name)  # loads the module that defines it
+    a = torch.ones(64, 64)
+    a @ a  # wakes the thread pool and the math library
+
+
+def _peak() -> int:
+    fields: dict[str, Any] = dict(line.split(":", 1) for line in STATUS.read_text().splitlines() if ":" in line)
+    return int(fields["VmHWM"].split()[0]) * 1024
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{probe(**json.loads(sys.argv[1]))}\n")
