@@ -1,4 +1,4 @@
-.PHONY: quickstart test test-slow lint format clean
+.PHONY: quickstart test lint format clean
 VENV := .venv
 RUN := $(VENV)/bin/
 
@@ -6,10 +6,7 @@ quickstart: $(VENV)/.ready  ## fine-tune, distil and quantize a real model in a 
 	$(RUN)hf-shrink quickstart
 
 test: $(VENV)/.ready  ## the whole suite, offline, on the CPU
-	$(RUN)python -m pytest -n 2 -m "not slow"
-
-test-slow: $(VENV)/.ready  ## what takes minutes: the quickstart and the notebooks
-	$(RUN)python -m pytest -m slow
+	$(RUN)python -m pytest -n 2
 
 lint: $(VENV)/.ready  ## style, types, docstrings
 	$(RUN)ruff check && $(RUN)ruff format --check && $(RUN)mypy && $(RUN)pydoclint --quiet hf_shrink

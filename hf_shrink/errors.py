@@ -24,6 +24,7 @@ def require(module: str, *, extra: str) -> ModuleType:
 
     Raises:
         MissingExtraError: If the library is not installed.
+        ModuleNotFoundError: If it is installed, and something that it needs is not.
     """
     try:
         return importlib.import_module(module)

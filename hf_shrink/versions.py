@@ -37,7 +37,7 @@ def length_grouping() -> dict[str, Any]:
     return {"train_sampling_strategy": "group_by_length"}
 
 
-def base_model(model: "nn.Module") -> "nn.Module":
+def base_model(model: Any) -> nn.Module:
     """The model beneath a head.
 
     Args:
@@ -51,7 +51,7 @@ def base_model(model: "nn.Module") -> "nn.Module":
     return model.base_model
 
 
-def refresh_attention_scale(attention: "nn.Module") -> None:
+def refresh_attention_scale(attention: Any) -> None:
     """Let GPT-2's attention scale follow its `layer_idx`, where transformers 5 works it out only in `__init__`.
 
     Args:
@@ -84,9 +84,8 @@ def vit_names() -> VitNames:
     from transformers.models.vit import modeling_vit
 
     if "ViTEncoder" in vars(modeling_vit):  # goes when transformers 4 does
-        attention = [f"attention.attention.{name}" for name in ("query", "key", "value")]
-        return VitNames(
-            "encoder.layer", *attention, "attention.output.dense", "intermediate.dense", "output.dense", None
-        )
-    attention = [f"attention.{name}_proj" for name in "qkvo"]
-    return VitNames("layers", *attention, "mlp.fc1", "mlp.fc2", "head_dim")
+        query, key, value = (f"attention.attention.{name}" for name in ("query", "key", "value"))
+        output, up, down = "attention.output.dense", "intermediate.dense", "output.dense"
+        return VitNames("encoder.layer", query, key, value, output, up, down, None)
+    query, key, value, output = (f"attention.{name}_proj" for name in "qkvo")
+    return VitNames("layers", query, key, value, output, "mlp.fc1", "mlp.fc2", "head_dim")

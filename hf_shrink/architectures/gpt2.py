@@ -20,9 +20,9 @@ def keep_attention_scale(layer: nn.Module, old: int, new: int) -> None:
     for name, attention in layer.named_children():
         if name not in ("attn", "crossattention") or not attention.scale_attn_by_inverse_layer_idx:
             continue
-        queries = attention.q_attn if attention.is_cross_attention else attention.c_attn
+        queries = attention.get_submodule("q_attn" if attention.is_cross_attention else "c_attn")
         with torch.no_grad():
-            for parameter in (queries.weight, queries.bias):  # the queries come first
+            for parameter in queries.parameters():  # (D, 3 * D) and (3 * D,), the queries first
                 parameter[..., : attention.split_size].mul_((new + 1) / (old + 1))
         refresh_attention_scale(attention)
 

@@ -6,9 +6,7 @@ from hf_shrink.architectures.description import Architecture, Attention, FeedFor
 
 
 def _attention(path: str) -> Attention:
-    return Attention(
-        query=f"{path}.q_proj", key=f"{path}.k_proj", value=f"{path}.v_proj", output=f"{path}.out_proj"
-    )
+    return Attention(query=f"{path}.q_proj", key=f"{path}.k_proj", value=f"{path}.v_proj", output=f"{path}.out_proj")
 
 
 ENCODER = LayerStack(

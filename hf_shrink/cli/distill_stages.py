@@ -50,9 +50,6 @@ def run_distillation(options: Distillation) -> ShrinkReport:
 
     Returns:
         The report: teacher, then student.
-
-    Raises:
-        ShrinkError: If any input is refused; nothing is written then.
     """
     args = _training_arguments(options)
     train, test = (load_rows(options.dataset, split=split) for split in (options.train_split, options.eval_split))

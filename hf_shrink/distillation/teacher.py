@@ -81,8 +81,9 @@ def make_teacher(
     if teacher_model is None:
         return None
     given = isinstance(teacher_model, nn.Module)
+    init_kwargs: Any = args.teacher_model_init_kwargs or {}
     tokenizer = None if given else load_processing_class(teacher_model)
-    teacher: nn.Module = load_model(teacher_model, **({} if given else dict(args.teacher_model_init_kwargs or {})))
+    teacher: nn.Module = load_model(teacher_model, **({} if given else init_kwargs))
     if teacher is student:
         raise ShrinkError("`teacher_model` must be another object than `model`. Copy it first: make_student() does.")
     if find_task(teacher) != TASK:

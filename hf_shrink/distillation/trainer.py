@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
-from transformers.utils import ModelOutput
 
 from hf_shrink.distillation.arguments import DistillationTrainingArguments
 from hf_shrink.distillation.losses import LOSSES
@@ -145,7 +144,7 @@ class DistillationTrainer(Trainer):
             return self.teacher(inputs)
 
     def _loss_terms(
-        self, outputs: ModelOutput, teacher_logits: Tensor | None, labels: Tensor | None, counts: Tensor
+        self, outputs: Any, teacher_logits: Tensor | None, labels: Tensor | None, counts: Tensor
     ) -> dict[str, Tensor]:
         """Each term summed over this batch's rows and divided by the counts of the step."""
         terms = {}
@@ -158,7 +157,7 @@ class DistillationTrainer(Trainer):
             terms["ce_loss"] = self._label_loss(outputs, labels, counts[LABELS])
         return terms
 
-    def _label_loss(self, outputs: ModelOutput, labels: Tensor, count: Tensor) -> Tensor:
+    def _label_loss(self, outputs: Any, labels: Tensor, count: Tensor) -> Tensor:
         if self.compute_loss_func is not None:
             return self.compute_loss_func(outputs, labels, num_items_in_batch=count)
         smoothing = self.args.label_smoothing_factor
@@ -171,8 +170,8 @@ class DistillationTrainer(Trainer):
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         if self.teacher is not None:  # a teacher may read columns that its student does not, such as token_type_ids
-            own = self._signature_columns or []
-            self._signature_columns = own + sorted(self.teacher.parameters - set(own))
+            own: Any = self._signature_columns or []
+            self._signature_columns: Any = own + sorted(self.teacher.parameters - set(own))
 
     # ------------------------------------------------------------------ what is logged
     def _remember(self, terms: dict[str, Tensor]) -> None:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation.chosen_metric import ChosenMetric
@@ -62,19 +62,15 @@ def prepare_rows(
         label = find_columns(raw, text_column=text_column, label_column=label_column, needs_label=True).label
     if task not in LANGUAGE_MODELS and label is not None:
         raw = _checked_labels(raw, label, models[0])
-    if max_length is None:
-        max_length = _longest_readable(models, processing_class)
+    limit = _longest_readable(models, processing_class) if max_length is None else max_length
     columns: dict[str, Any] = {"text_column": text_column, "label_column": label}
-    rows = tokenize_rows(raw, processing_class, task=task, max_length=max_length, **columns)
+    rows = tokenize_rows(raw, processing_class, task=task, max_length=limit, **columns)
     if task == "causal_lm" and "labels" not in rows.column_names:
         rows = rows.map(lambda batch: {"labels": batch["input_ids"]}, batched=True, desc="Labelling")
     if "input_ids" in rows.column_names:
         _check_readable(rows, models)
     if task not in LANGUAGE_MODELS:
-        wanted = references(task, rows.select_columns("labels")[:]["labels"], label_names(models[0]))
-        if not len(wanted):
-            raise ShrinkError("`dataset` must hold at least 1 labelled row, got only -100. Choose a labelled split.")
-        metric.check(wanted)
+        _try_metric(metric, rows, task, label_names(models[0]))
     return rows
 
 
@@ -101,7 +97,7 @@ def class_order(original: Any, model: Any, task: str) -> Tensor | None:
         different = sorted(set(names) ^ set(others))
         raise ShrinkError(
             f"`shrunk` must have the original's {len(names)} labels, got {len(others)}, and these stand in one alone: "
-            f"{different[:5]}{' …' if len(different) > 5 else ''}. Choose a model of the same task, or mend `id2label`."
+            f"{different[:5]}{' …' if len(different) > 5 else ''}. Choose a model of this task, or mend `id2label`."
         )
     return torch.tensor([others.index(name) for name in names])
 
@@ -127,8 +123,15 @@ def _checked_labels(raw: Dataset, label: str, original: Any) -> Dataset:
             f"`original` must be a transformers model, got {type(original).__name__} without a config. Wrap it in one."
         )
     raw = align_labels(raw, label, config)
-    check_labels(raw, label, config.num_labels)
+    check_labels(raw, label, int(config.num_labels or 0))
     return raw
+
+
+def _try_metric(metric: ChosenMetric, rows: Dataset, task: str, names: Sequence[str]) -> None:
+    wanted = references(task, rows.select_columns("labels")[:]["labels"], names)
+    if not len(wanted):
+        raise ShrinkError("`dataset` must hold at least 1 labelled row, got only -100. Choose a labelled split.")
+    metric.check(wanted)
 
 
 def _longest_readable(models: Sequence[Any], processing_class: Any) -> int | None:
@@ -147,21 +150,23 @@ def _check_readable(rows: Dataset, models: Sequence[Any]) -> None:
     limit = min(_limits(models), default=longest)
     if longest > limit:
         raise ShrinkError(
-            f"`max_length` must be at most {limit} (the positions that all models have), but rows have up to {longest} "
-            f"tokens. Set max_length={limit}, or tokenize anew."
+            f"`max_length` must be at most {limit} (the positions that all models have), but rows have up to "
+            f"{longest} tokens. Set max_length={limit}, or tokenize anew."
         )
-    for model in models:
-        config = model_config(model)
-        if config is not None and highest >= config.get_text_config().vocab_size:
-            raise ShrinkError(
-                f"`processing_class` must be the models' own, but it makes token id {highest} and one model's vocabulary "
-                f"ends before {config.get_text_config().vocab_size}. Give the original's tokenizer."
-            )
+    vocabulary = min((config.get_text_config().vocab_size for config in _configs(models)), default=highest + 1)
+    if highest >= vocabulary:
+        raise ShrinkError(
+            f"`processing_class` must be the models' own, but it makes token id {highest}, and a model's vocabulary "
+            f"has {vocabulary}. Give the original's tokenizer."
+        )
 
 
 def _limits(models: Sequence[Any]) -> list[int]:
-    configs = [config for model in models if (config := model_config(model)) is not None]
-    return [limit for config in configs if (limit := max_positions(config)) is not None]
+    return [limit for config in _configs(models) if (limit := max_positions(config)) is not None]
+
+
+def _configs(models: Sequence[Any]) -> list[PretrainedConfig]:
+    return [config for model in models if (config := model_config(model)) is not None]
 
 
 def _token_ids(rows: Dataset) -> pa.Array:

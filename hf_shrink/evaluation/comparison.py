@@ -2,15 +2,14 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import replace
+from typing import Any
 
-from torch import nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from hf_shrink.errors import ShrinkError
+from hf_shrink.evaluation.candidates import Candidate, load_candidate
 from hf_shrink.evaluation.chosen_metric import choose_metric
 from hf_shrink.evaluation.compared_rows import class_order, median_length, prepare_rows
 from hf_shrink.evaluation.environment import find_environment
@@ -22,48 +21,10 @@ from hf_shrink.evaluation.report import Entry, ShrinkReport
 from hf_shrink.evaluation.scores import Score, score_all
 from hf_shrink.inputs.columns import TOKENIZED
 from hf_shrink.inputs.datasets import dataset_name, load_rows
-from hf_shrink.inputs.models import load_model, load_processing_class, model_name
+from hf_shrink.inputs.models import load_processing_class
 from hf_shrink.inputs.remote import looks_like_path
 from hf_shrink.inputs.rows import default_collator
 from hf_shrink.inputs.tasks import TASKS, find_task
-
-
-@runtime_checkable
-class Artifact(Protocol):
-    """A shrunk model on disk that knows how it is loaded."""
-
-    @property
-    def path(self) -> Path:
-        """The folder."""
-
-    def load(self) -> Any:
-        """Load a model that is called as a transformers model is."""
-
-
-@runtime_checkable
-class NamedArtifact(Artifact, Protocol):
-    """An artifact that knows the method it was made with."""
-
-    @property
-    def method(self) -> str:
-        """Name in the method's registry."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One model of a comparison.
-
-    Args:
-        name: What the report calls it.
-        method: How it was made, where that is known.
-        source: Instance, folder or Hub id.
-        model: The same, loaded.
-    """
-
-    name: str
-    method: str | None
-    source: Any
-    model: Any
 
 
 def compare(
@@ -92,8 +53,8 @@ def compare(
 ) -> ShrinkReport:
     """Measure what shrinking cost and what it brought, on the same rows and the same machine.
 
-    Quality comes with a 95 % interval (Wilson's for shares of independent rows, the bootstrap for all else) and, against
-    the original, with the exact McNemar test where every row is right or wrong. Latency is timed in turns.
+    Quality comes with a 95 % interval (Wilson's for shares of independent rows, the bootstrap for all else) and,
+    against the original, with the exact McNemar test where every row is right or wrong. Latency is timed in turns.
 
     Args:
         original: The model that the others are held against: instance, folder or Hub id.
@@ -175,14 +136,11 @@ def _candidates(
             raise ShrinkError(
                 f"`{argument}` must hold {len(given)} values, the original's first, got {values!r}. Give one a model."
             )
-    candidates = []
+    candidates: list[Candidate] = []
     for i, one in enumerate(given):
-        artifact = one if isinstance(one, Artifact) and not isinstance(one, nn.Module) else None
-        source = one if artifact is None else artifact.path
-        method = one.method if isinstance(one, NamedArtifact) and artifact is not None else None
-        name = _unique(model_name(source), [c.name for c in candidates]) if names is None else names[i]
-        model = load_model(one, task=task) if artifact is None else artifact.load()
-        candidates.append(Candidate(name, method if methods is None else methods[i], source, model))
+        candidate = load_candidate(one, task)
+        name = _unique(candidate.name, [c.name for c in candidates]) if names is None else names[i]
+        candidates.append(replace(candidate, name=name, method=candidate.method if methods is None else methods[i]))
     return candidates
 
 
@@ -204,8 +162,7 @@ def _costs(candidates: Sequence[Candidate], task: str, length: int, peak_memory:
     costs = []
     bar.set_postfix_str("size, MACs, memory")
     for c in candidates:
-        shape = {"batch_size": 1, "sequence_length": length}
-        costs.append(measure_costs(c.source, c.model, **shape, peak_memory=peak_memory, task=task))
+        costs.append(measure_costs(c, batch_size=1, sequence_length=length, peak_memory=peak_memory, task=task))
         bar.update()
     return costs
 

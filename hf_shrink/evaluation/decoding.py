@@ -19,10 +19,10 @@ class Predictions:
     """What one model said of N rows; rows without a label are left out.
 
     Args:
-        predictions: What a metric takes: class ids (N,); label sets (N, C) of 0 and 1; numbers (N,) or (N, C); lists of
-            tags, one list a row; for language models each row's summed negative log-likelihood (N,), in nats.
+        predictions: What a metric takes: class ids (N,); label sets (N, C) of 0 and 1; numbers (N,) or (N, C); a list
+            of tags for each row; for language models each row's summed negative log-likelihood (N,), in nats.
         references: The same kind; for language models the number of predicted tokens (N,).
-        choices: All argmax decisions in a row, for agreement with another model, shape (decisions,) or (N, C); None for
+        choices: All argmax decisions, for agreement with another model, shape (decisions,) or (N, C); None for
             regression, which decides nothing.
         correct: Which rows are right, shape (N,), where a row is right or wrong as a whole; else None.
     """
@@ -62,13 +62,13 @@ def references(task: str, labels: Sequence[Any], names: Sequence[str]) -> Any:
     Args:
         task: Name in `TASKS`; not that of a language model.
         labels: The rows' labels, not padded.
-        names: Label names in the order of the logits.
+        names: Label names in the order of the logits; where they are missing, tags are ids.
 
     Returns:
         As in `Predictions`.
     """
     if task == "token_classification":
-        return [[names[i] for i in row if i != IGNORED] for row in labels]
+        return [_named([i for i in row if i != IGNORED], names) for row in labels]
     values = np.asarray(labels)
     if task == "regression":
         return values
@@ -97,9 +97,13 @@ def _numbers(logits: Tensor, labels: Tensor, names: Sequence[str]) -> Prediction
 def _tags(logits: Tensor, labels: Tensor, names: Sequence[str]) -> Predictions:
     chosen = logits.argmax(-1)  # (B, T)
     kept = labels != IGNORED
-    found = [[names[i] for i in row[mask].tolist()] for row, mask in zip(chosen, kept, strict=True)]
-    wanted = [[names[i] for i in row[mask].tolist()] for row, mask in zip(labels, kept, strict=True)]
+    found = [_named(row[mask].tolist(), names) for row, mask in zip(chosen, kept, strict=True)]
+    wanted = [_named(row[mask].tolist(), names) for row, mask in zip(labels, kept, strict=True)]
     return Predictions(found, wanted, chosen[kept].numpy(), None)
+
+
+def _named(ids: Sequence[int], names: Sequence[str]) -> list[Any]:
+    return [names[i] for i in ids] if names else list(ids)
 
 
 def _next_tokens(logits: Tensor, labels: Tensor, names: Sequence[str]) -> Predictions:
@@ -108,13 +112,13 @@ def _next_tokens(logits: Tensor, labels: Tensor, names: Sequence[str]) -> Predic
 
 def _tokens(logits: Tensor, labels: Tensor, names: Sequence[str]) -> Predictions:
     kept = labels != IGNORED  # (B, T)
-    nats = torch.stack(  # row by row: a float copy of all rows' logits (B, T, V) may not fit
-        [
-            F.cross_entropy(_wide(row), target, ignore_index=IGNORED, reduction="sum")
-            for row, target in zip(logits, labels, strict=True)
-        ]
-    )
+    nats = torch.stack([_summed_loss(row, target) for row, target in zip(logits, labels, strict=True)])  # (B,)
     return Predictions(nats.double().numpy(), kept.sum(-1).numpy(), logits.argmax(-1)[kept].numpy(), None)
+
+
+def _summed_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Row by row, since a float copy of the logits (B, T, V) of a whole batch may not fit."""
+    return F.cross_entropy(_wide(logits), labels, ignore_index=IGNORED, reduction="sum")
 
 
 def _wide(logits: Tensor) -> Tensor:

@@ -29,9 +29,9 @@ def count_macs(
 ) -> int:
     """Count the multiply-accumulates of one forward pass: matrix products, attention and convolutions.
 
-    Sums, norms and activations are left out, as in the literature. Kernels that the counter cannot see into are avoided:
-    attention runs as plain matrix products, since the CPU's fused kernel would silently count as nothing, and of
-    exported or quantized models the float source is counted, built from their config.
+    Sums, norms and activations are left out, as in the literature. Kernels that the counter cannot see into are
+    avoided: attention runs as plain matrix products, since the CPU's fused kernel would silently count as nothing, and
+    of exported or quantized models the float source is counted, built from their config.
 
     Args:
         model: A module or an `OnnxModel`.

@@ -1,24 +1,15 @@
 """What a model costs: bytes, parameters, arithmetic, time, memory."""
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import PreTrainedModel
 
-from hf_shrink.errors import ShrinkError
+from hf_shrink.evaluation.candidates import Candidate, load_candidate, on_disk
 from hf_shrink.evaluation.latency import Latency, measure_latency
 from hf_shrink.evaluation.macs import count_macs, float_source, macs_note
 from hf_shrink.evaluation.memory import measure_peak_memory
 from hf_shrink.evaluation.size import count_parameters, size_on_disk
-from hf_shrink.inputs.models import base_folder, load_model
-from hf_shrink.inputs.onnx import OnnxModel
-from hf_shrink.inputs.tasks import inner_model
 
 
 @dataclass(frozen=True)
@@ -55,7 +46,7 @@ def measure(
     """Measure what a model costs.
 
     Args:
-        model_or_path: A model, a folder or a Hub id.
+        model_or_path: Instance, folder, Hub id, or an artifact of `quantize`.
         sequence_length: Tokens a row, clipped to the model's positions.
         batch_size: Rows of the timed and counted pass.
         threads: Threads of the timed pass; None takes torch's setting.
@@ -66,20 +57,19 @@ def measure(
     Returns:
         The measurement.
     """
-    model = load_model(model_or_path, task=task)
-    shape = {"batch_size": batch_size, "sequence_length": sequence_length}
-    costs = measure_costs(model_or_path, model, **shape, peak_memory=peak_memory, task=task)
-    return replace(costs, latency=measure_latency(model, **shape, threads=threads, runs=runs))
+    candidate = load_candidate(model_or_path, task)
+    shape: dict[str, Any] = {"batch_size": batch_size, "sequence_length": sequence_length}
+    costs = measure_costs(candidate, **shape, peak_memory=peak_memory, task=task)
+    return replace(costs, latency=measure_latency(candidate.model, **shape, threads=threads, runs=runs))
 
 
 def measure_costs(
-    source: Any, model: Any, *, batch_size: int, sequence_length: int, peak_memory: bool, task: str | None
+    candidate: Candidate, *, batch_size: int, sequence_length: int, peak_memory: bool, task: str | None
 ) -> Measurement:
     """Measure all but the latency, which is taken of several models in turns.
 
     Args:
-        source: What the user named: instance, folder or Hub id.
-        model: The same, loaded.
+        candidate: The model.
         batch_size: Rows.
         sequence_length: Tokens a row.
         peak_memory: Whether to measure it.
@@ -88,17 +78,15 @@ def measure_costs(
     Returns:
         The measurement without latency.
     """
-    shape = {"batch_size": batch_size, "sequence_length": sequence_length}
-    with _on_disk(source, model) as place:
+    shape: dict[str, Any] = {"batch_size": batch_size, "sequence_length": sequence_length}
+    with on_disk(candidate) as place:
         size = None if place is None else size_on_disk(place)
-        memory = None
-        if peak_memory and place is not None:
-            memory = measure_peak_memory(place, **shape, task=task)
+        memory = measure_peak_memory(place, **shape, task=task) if peak_memory and place is not None else None
     return Measurement(
         size_bytes=size,
-        parameters=_parameters(model, task),
-        macs=count_macs(model, **shape, task=task) or None,
-        macs_note=macs_note(model),
+        parameters=_parameters(candidate.model, task),
+        macs=count_macs(candidate.model, **shape, task=task) or None,
+        macs_note=macs_note(candidate.model),
         latency=None,
         peak_memory_bytes=memory,
     )
@@ -109,23 +97,3 @@ def _parameters(model: Any, task: str | None) -> int:
         return count_parameters(model)
     with torch.device("meta"):  # shapes are enough
         return count_parameters(float_source(model, task))
-
-
-@contextmanager
-def _on_disk(source: Any, model: Any) -> Iterator[Path | None]:
-    """Where a model's files lie; an instance is written to a folder that is gone afterwards."""
-    if isinstance(model, OnnxModel):
-        yield model.file
-    elif isinstance(source, (str, Path)) and (folder := base_folder(source)) is not None:
-        yield folder
-    elif isinstance(model, PreTrainedModel):
-        with tempfile.TemporaryDirectory(prefix="hf_shrink-") as folder_name:
-            model.save_pretrained(folder_name)
-            yield Path(folder_name)
-    elif isinstance(model, nn.Module) and inner_model(model) is not model:
-        raise ShrinkError(
-            f"`model` must be saved whole to be measured, got {type(model).__name__}, which saves its adapter alone. "
-            "Call merge_and_unload() and give the result."
-        )
-    else:
-        yield None

@@ -4,10 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
-from hf_shrink.errors import ShrinkError
+import hf_shrink
 
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")
@@ -27,27 +28,27 @@ def measure_peak_memory(
         sequence_length: Tokens a row, clipped to the model's positions.
 
     Returns:
-        Bytes; None on systems without Linux's /proc, where there is no peak to read.
-
-    Raises:
-        ShrinkError: If the process fails.
+        Bytes; None on systems without Linux's /proc, where there is no peak to read, and, with a warning, where the
+        process fails.
     """
     if not (STATUS.exists() and os.access(CLEAR, os.W_OK)):
         return None
-    request = {"source": str(source), "task": task, "batch_size": batch_size, "sequence_length": sequence_length}
-    done = subprocess.run(
-        [sys.executable, "-m", "hf_shrink.evaluation.memory", json.dumps(request)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        reason = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise ShrinkError(
-            f"`peak_memory` must be measured on a model that loads in a fresh process, but {Path(source).name} did not: "
-            f"{reason}. Mend that, or set peak_memory=False."
+    request: dict[str, Any] = {"source": str(Path(source).resolve()), "task": task}
+    request |= {"batch_size": batch_size, "sequence_length": sequence_length}
+    root = str(Path(hf_shrink.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "hf_shrink.evaluation.memory", json.dumps(request)],
+            env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
         )
+    except subprocess.CalledProcessError as error:
+        reason = (error.stderr.strip() or "no message").splitlines()[-1]
+        warnings.warn(f"The peak memory of {Path(source).name} was not measured: {reason}", stacklevel=2)
+        return None
     return int(done.stdout.splitlines()[-1])
 
 

@@ -62,7 +62,7 @@ def predict_all(
         on_batch: Called after each batch, for a progress bar.
 
     Returns:
-        For each model predictions and references of N rows.
+        For each model predictions and references of N rows; an error where a model gives NaN.
     """
     parts: list[list[Predictions]] = [[] for _ in models]
     names = label_names(models[0])
@@ -72,6 +72,7 @@ def predict_all(
             labels = torch.as_tensor(batch["labels"])
             for part, model, order in zip(parts, models, orders or [None] * len(models), strict=True):
                 logits = _logits(model, batch, task)
+                _check_finite(logits, model)
                 logits = logits if order is None else logits[..., order]
                 part.append(DECODERS[task](logits, labels, names))
             on_batch()
@@ -81,29 +82,34 @@ def predict_all(
 def as_compute_metrics(
     metric: Any, task: str, *, id2label: Mapping[int, str] | None = None
 ) -> Callable[[EvalPrediction], dict[str, float]]:
-    """Make a metric fit `transformers.Trainer`.
+    """Make a metric into what `transformers.Trainer` takes as `compute_metrics`.
 
     Args:
-        metric: Name in `METRICS`, a function of predictions and references, or an `evaluate.EvaluationModule`.
+        metric: Name in `METRICS`; an `evaluate.EvaluationModule`, all of whose numbers are kept; or a function of an
+            `EvalPrediction`, as Trainer takes it, which comes back unchanged.
         task: Name in `TASKS`; it says what the logits mean.
-        id2label: The model's label names; token classification needs them.
+        id2label: The model's label names; without them tags are ids, which "seqeval_f1" cannot read.
 
     Returns:
-        What `compute_metrics=` takes; its dictionary has one key, the metric's name.
+        A function of an `EvalPrediction`.
 
     Raises:
-        ShrinkError: If the metric is unknown or does not fit the task, or the names are missing.
+        ShrinkError: If the metric is unknown or does not fit the task, or the names that it reads are missing.
     """
+    if callable(metric):
+        return metric
     check_comparable(task)
     names = [] if id2label is None else [id2label[i] for i in sorted(id2label)]
-    if task == "token_classification" and not names:
-        raise ShrinkError("`id2label` must be given for token classification. Hand over model.config.id2label.")
     chosen = choose_metric(metric, task, num_labels=len(names) or None)
+    if metric == "seqeval_f1" and not names:
+        raise ShrinkError("`id2label` must be given for 'seqeval_f1', which reads tags. Give model.config.id2label.")
 
     def compute_metrics(outputs: EvalPrediction) -> dict[str, float]:
         logits = outputs.predictions[0] if isinstance(outputs.predictions, tuple) else outputs.predictions
-        decoded = DECODERS[task](torch.from_numpy(logits), torch.as_tensor(outputs.label_ids), names)
-        return {chosen.name: chosen(decoded.predictions, decoded.references)}
+        decoded = DECODERS[task](torch.as_tensor(logits), torch.as_tensor(outputs.label_ids), names)
+        if isinstance(metric, str):
+            return {chosen.name: chosen(decoded.predictions, decoded.references)}
+        return metric.compute(predictions=decoded.predictions, references=decoded.references)
 
     return compute_metrics
 
@@ -133,6 +139,14 @@ def label_names(model: Any) -> list[str]:
     config = model_config(model)
     names = {} if config is None else {int(i): str(name) for i, name in dict(config.id2label or {}).items()}
     return [names[i] for i in sorted(names)]
+
+
+def _check_finite(logits: Tensor, model: Any) -> None:
+    if logits.isnan().any():
+        raise ShrinkError(
+            f"`model` must give numbers, but {type(model).__name__} gave NaN, whose largest is class 0 and would pass "
+            "for an answer. Look for an overflow in half precision, or a quantization that went wrong."
+        )
 
 
 def _logits(model: Any, batch: Mapping[str, Any], task: str) -> Tensor:

@@ -203,7 +203,8 @@ class ShrinkReport:
         except ValueError as error:
             bad = [f"{e.name}: {key}" for e in self.entries for key, value in asdict(e).items() if _not_finite(value)]
             raise ShrinkError(
-                f"`entries` must hold finite numbers, got NaN or infinity in {bad}. Use None for what was not measured."
+                f"`entries` must hold finite numbers, got NaN or infinity in {bad}. "
+                "Use None for what was not measured."
             ) from error
         path = Path(path)
         path.write_text(text + "\n", encoding="utf-8")
@@ -278,6 +279,7 @@ def _read(path: Path) -> dict[str, Any]:
     version = values.pop("schema_version", None) if isinstance(values, dict) else None
     if version != SCHEMA_VERSION:
         raise ShrinkError(
-            f"`path` must be a report of schema {SCHEMA_VERSION}, got {version} in {path}. Update hf_shrink, or compare again."
+            f"`path` must be a report of schema {SCHEMA_VERSION}, got {version} in {path}. "
+            "Update hf_shrink, or compare again."
         )
     return values

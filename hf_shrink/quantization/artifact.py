@@ -73,10 +73,14 @@ class QuantizedArtifact:
             folder = download(str(path_or_repo))
         record = folder / RECORD
         if not record.is_file():
-            raise ShrinkError(f"`path_or_repo` must hold a {RECORD}, but {path_or_repo} does not. Make one with quantize().")
+            raise ShrinkError(
+                f"`path_or_repo` must hold a {RECORD}, but {path_or_repo} does not. Make one with quantize()."
+            )
         values = json.loads(record.read_text())
         report = folder / "shrink_report.json"
-        return cls(folder, values["method"], values["source"], ShrinkReport.from_json(report) if report.exists() else None)
+        return cls(
+            folder, values["method"], values["source"], ShrinkReport.from_json(report) if report.exists() else None
+        )
 
     def write_record(self, versions: dict[str, str]) -> None:
         """Write what `from_pretrained` reads.

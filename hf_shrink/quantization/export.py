@@ -32,7 +32,7 @@ def quantize(
     Args:
         model: A float model, its folder or its Hub id; it is left as it is.
         method: Name in `QUANTIZERS`.
-        output_dir: New or empty folder. It gets the model in the runtime's stock layout, its config, and the tokenizer.
+        output_dir: New or empty folder. It gets model, config and tokenizer, in the runtime's stock layout.
         processing_class: Tokenizer to save beside it; by default the one beside the model, where there is one.
         task: Name in `TASKS`, where the model's class does not tell.
 
@@ -40,8 +40,8 @@ def quantize(
         The artifact.
 
     Raises:
-        ShrinkError: If the input is refused or the result does not load; `output_dir` is then as it was.
-        MissingExtraError: If the method's library is not installed.
+        ShrinkError: If the input is refused or the result does not load; `output_dir` is then as it was. A
+            `MissingExtraError` where the method's library is not installed.
     """
     chosen, target = QUANTIZERS[method], Path(output_dir).expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -74,9 +74,11 @@ def _check_float(model: Any) -> None:
         raise ShrinkError(
             f"`model` must be a float transformers model, got {type(model).__name__}. Give the model it was made from."
         )
-    integers = [name for name, p in model.named_parameters() if not p.dtype.is_floating_point]
-    if integers or getattr(model.config, "quantization_config", None) is not None:  # set by the loaders of quantized models
-        raise ShrinkError("`model` must be a float model, got one that is quantized already. Give the model it was made from.")
+    integers = any(not p.dtype.is_floating_point for p in model.parameters())
+    if (
+        integers or getattr(model.config, "quantization_config", None) is not None
+    ):  # set by the loaders of quantized models
+        raise ShrinkError("`model` must be a float model, got a quantized one. Give the model it was made from.")
 
 
 def _prove(artifact: QuantizedArtifact) -> None:
@@ -86,5 +88,6 @@ def _prove(artifact: QuantizedArtifact) -> None:
     logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
     if not torch.isfinite(logits).all():
         raise ShrinkError(
-            f"`model` must answer with finite numbers after {artifact.method}, but it does not. Its weights may hold NaN."
+            f"`model` must answer with finite numbers after {artifact.method}, but it gave others. "
+            "Look for NaN among its weights."
         )

@@ -38,9 +38,7 @@ def test_config_fields_tell_siblings_apart():
 
 
 def test_an_unknown_family_is_named_with_the_call_to_add_it():
-    with pytest.raises(
-        ShrinkError, match=r"\(bert, .*\), got model_type 'albert'.*register_architecture\("
-    ) as e:
+    with pytest.raises(ShrinkError, match=r"\(bert, .*\), got model_type 'albert'.*register_architecture\(") as e:
         architecture_of(AlbertConfig())
     assert "Architecture(model_types=('albert',)" in str(e.value)
     with pytest.raises(ShrinkError, match="`model` must be a transformers model or a config, got Linear"):

@@ -134,7 +134,7 @@ def test_bad_input_is_refused_and_nothing_is_written(tmp_path, artifact):
     target = tmp_path / "out"
     refuse("`method`", method="onnx-int9", output_dir=target)
     refuse("`task`", task="causal_lm", output_dir=target)
-    refuse("quantized already|float transformers model", model=artifact.path, output_dir=target)
+    refuse("float", model=artifact.path, output_dir=target)
     assert not list(tmp_path.iterdir())
     target.mkdir()
     (target / "mine.txt").write_text("keep me")
