@@ -48,7 +48,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__
 def test_imports_lead_downwards(path):
     own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     for module in imports(path):
-        if module.split(".")[0] == "hf_shrink":
+        if module.startswith("hf_shrink."):
             other = room(module)
             assert other == own or FLOOR[other] < FLOOR[own], f"{own} may not import {module}"
 

@@ -1,5 +1,6 @@
 """Intervals and tests, through SciPy: how much of a difference is chance."""
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -56,16 +57,18 @@ def bootstrap(
 
     if rows < 2:
         return [None] * len(statistic(np.arange(rows)))
-    interval = stats.bootstrap(
-        (np.arange(rows),),
-        on_resamples,
-        n_resamples=resamples,
-        batch=50,
-        vectorized=True,
-        confidence_level=level,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # becomes None below
+        interval = stats.bootstrap(
+            (np.arange(rows),),
+            on_resamples,
+            n_resamples=resamples,
+            batch=50,
+            vectorized=True,
+            confidence_level=level,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
     pairs = zip(np.atleast_1d(interval.low), np.atleast_1d(interval.high), strict=True)
     return [(float(low), float(high)) if np.isfinite([low, high]).all() else None for low, high in pairs]
 

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from hf_shrink.evaluation.chosen_metric import ChosenMetric
 from hf_shrink.evaluation.decoding import Predictions
-from hf_shrink.evaluation.intervals import bootstrap, mcnemar, wilson
+from hf_shrink.evaluation.intervals import RESAMPLES, bootstrap, mcnemar, wilson
+from hf_shrink.evaluation.metrics import METRICS
 
+FOREIGN_RESAMPLES = 200  # `evaluate` writes a file at every call, and nobody knows what a user's function does
 Interval = tuple[float, float]
 
 
@@ -45,7 +47,10 @@ def score_all(metric: ChosenMetric, predictions: Sequence[Predictions]) -> list[
     """
     values = [metric(p.predictions, p.references) for p in predictions]
     rows = len(predictions[0].references)
-    resampled = bootstrap(lambda index: _with_differences(_resample(metric, predictions, index)), rows)
+    draws = RESAMPLES if metric.name in METRICS else FOREIGN_RESAMPLES
+    resampled = bootstrap(
+        lambda index: _with_differences(_resample(metric, predictions, index)), rows, resamples=draws
+    )
     intervals, differences = resampled[: len(values)], [None, *resampled[len(values) :]]
     rights = [p.correct for p in predictions]
     if metric.trials:

@@ -6,12 +6,12 @@ from hf_shrink.evaluation import measure_latencies, measure_latency
 from hf_shrink.evaluation.latency import weight_types
 from hf_shrink.inputs import OnnxModel
 from tests.evaluation.builders import classifier
-from tests.models import export_onnx, tiny_tokenizer
+from tests.models import tiny_tokenizer
 
 
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory):
-    return OnnxModel(export_onnx(classifier(), tiny_tokenizer(), tmp_path_factory.mktemp("graph")), threads=3)
+@pytest.fixture
+def graph(graph_folder):
+    return OnnxModel(graph_folder, threads=3)
 
 
 @pytest.fixture

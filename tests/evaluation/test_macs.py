@@ -13,8 +13,9 @@ from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation import count_macs, count_parameters
 from hf_shrink.evaluation.macs import float_source, macs_note
 from hf_shrink.evaluation.sample_inputs import sample_inputs
+from hf_shrink.inputs import OnnxModel
 from tests.evaluation.builders import classifier, tiny_gpt2
-from tests.models import export_onnx, tiny_tokenizer
+from tests.models import tiny_tokenizer
 
 B, T, D, F, LAYERS, CLASSES = 2, 16, 32, 64, 2, 3
 
@@ -74,11 +75,8 @@ def test_mode_and_random_numbers_stay_as_they_were():
     assert not model.bert.encoder.layer[0].training
 
 
-def test_exported_graph_counts_its_float_source(tmp_path):
-    from hf_shrink.inputs import OnnxModel
-
-    model = classifier()
-    graph = OnnxModel(export_onnx(model, tiny_tokenizer(), tmp_path / "graph"))
+def test_exported_graph_counts_its_float_source(graph_folder):
+    model, graph = classifier(), OnnxModel(graph_folder)
     assert count_macs(graph, sequence_length=T) == bert_by_hand(rows=1)
     assert macs_note(graph) == "of the float source"
     assert macs_note(model) is None

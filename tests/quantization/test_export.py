@@ -61,7 +61,7 @@ def test_batch_and_length_are_free(artifact, shape):
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     expected, answer = logits(real_proportions(), **batch), logits(artifact.load(), **batch)
     assert answer.shape == (shape[0], 3)
-    assert (expected - answer).abs().max() < 0.1 * expected.abs().max()
+    assert (expected - answer).abs().max() < 0.25 * expected.abs().max()
 
 
 def test_padding_does_not_change_an_answer(artifact):

@@ -1,6 +1,7 @@
 """Metrics on tagged spans."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation.metrics import METRICS
@@ -30,14 +31,15 @@ def seqeval_f1(predictions: Sequence[Sequence[str]], references: Sequence[Sequen
     """
     right = found = wanted = 0
     for predicted, reference in zip(predictions, references, strict=True):
-        predicted_spans, reference_spans = spans(predicted), spans(reference)
+        predicted_spans, reference_spans = spans(tuple(predicted)), spans(tuple(reference))
         right += len(predicted_spans & reference_spans)
         found += len(predicted_spans)
         wanted += len(reference_spans)
     return 2 * right / (found + wanted) if right else 0.0
 
 
-def spans(tags: Sequence[str]) -> set[tuple[str, int, int]]:
+@lru_cache(maxsize=100_000)  # the bootstrap reads the same rows a thousand times
+def spans(tags: tuple[str, ...]) -> frozenset[tuple[str, int, int]]:
     """The spans that a row of tags marks.
 
     Args:
@@ -56,7 +58,7 @@ def spans(tags: Sequence[str]) -> set[tuple[str, int, int]]:
         if prefix != "O" and not goes_on:
             kind, start = tag_kind, i
         last = prefix
-    return found
+    return frozenset(found)
 
 
 def _parse(tag: str) -> tuple[str, str]:

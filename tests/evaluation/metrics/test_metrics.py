@@ -91,7 +91,7 @@ def test_seqeval_f1_is_that_of_its_readme():
     ],
 )
 def test_spans_as_conlleval_reads_them(tags, found):
-    assert spans(tags) == found
+    assert spans(tuple(tags)) == found
 
 
 def test_tags_without_spans_are_refused():
