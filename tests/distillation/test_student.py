@@ -5,7 +5,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import AutoModel, BertConfig, GenerationConfig, GenerationMixin
+from transformers import AutoModel, BertConfig, BitsAndBytesConfig, GenerationConfig, GenerationMixin
 
 from hf_shrink.architectures import find_layers
 from hf_shrink.distillation import make_student
@@ -355,12 +355,13 @@ def test_bad_teachers_are_refused(tmp_path):
     adapter = get_peft_model(tiny_model("bert"), LoraConfig(target_modules=["query"]))
     with pytest.raises(ShrinkError, match=r"merge_and_unload\(\)"):
         make_student(adapter, 1)
-    quantized = tiny_model("bert")
-    quantized.bert.pooled = nn.Parameter(torch.zeros(2, dtype=torch.int8), requires_grad=False)
-    with pytest.raises(ShrinkError, match="`teacher` must have float weights .*quantized BertForMaskedLM"):
+    tiny_model("bert").save_pretrained(tmp_path / "float")
+    nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+    quantized = AutoModel.from_pretrained(tmp_path / "float", quantization_config=nf4, device_map="cpu")
+    with pytest.raises(ShrinkError, match="`teacher` must have float weights .*quantized BertModel"):
         make_student(quantized, 1)
     marked = tiny_model("bert")
-    marked.config.quantization_config = {"quant_method": "bitsandbytes"}
+    marked.config.quantization_config = {"quant_method": "torchao"}  # whose weights look like float ones
     with pytest.raises(ShrinkError, match="`teacher` must have float weights"):
         make_student(marked, 1)
     with torch.device("meta"):

@@ -28,8 +28,8 @@ def tiny_bert(auto_class, *, seed=0, layers=2, **config):
     return randomize(getattr(transformers, auto_class).from_config(BertConfig(**settings)), seed)
 
 
-def tiny_gpt2(*, seed=0, layers=2):
-    config = GPT2Config(
+def tiny_gpt2(*, seed=0, layers=2, **config):
+    settings = GPT2Config(
         vocab_size=len(tiny_tokenizer()),
         n_embd=32,
         n_layer=layers,
@@ -39,9 +39,10 @@ def tiny_gpt2(*, seed=0, layers=2):
         eos_token_id=3,
         pad_token_id=0,
         initializer_range=0.1,
+        **config,
     )
     torch.manual_seed(seed)
-    return randomize(transformers.AutoModelForCausalLM.from_config(config), seed)
+    return randomize(transformers.AutoModelForCausalLM.from_config(settings), seed)
 
 
 def classifier(*, seed=0, layers=2, names=CLASSES, **config):

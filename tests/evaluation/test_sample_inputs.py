@@ -30,9 +30,14 @@ def test_length_is_cut_to_the_positions():
 
 def test_roberta_has_fewer_positions_than_rows_in_its_table():
     config = RobertaConfig(
-        vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=34, pad_token_id=1,
-    )  # fmt: skip
+        vocab_size=40,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=34,
+        pad_token_id=1,
+    )
     model = AutoModelForSequenceClassification.from_config(config).eval()
     assert max_positions(config) == 32
     model(**sample_inputs(model, sequence_length=100))  # 33 tokens would be out of the table
@@ -42,10 +47,21 @@ def test_roberta_has_fewer_positions_than_rows_in_its_table():
 
 def test_sound_models_get_a_spectrogram():
     config = WhisperConfig(
-        vocab_size=60, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_source_positions=10, num_mel_bins=8, decoder_start_token_id=1,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2, suppress_tokens=None, begin_suppress_tokens=None,
-    )  # fmt: skip
+        vocab_size=60,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        max_source_positions=10,
+        num_mel_bins=8,
+        decoder_start_token_id=1,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
     model = WhisperForConditionalGeneration(config).eval()
     assert main_input(model) == "input_features"
     assert model(**sample_inputs(model, batch_size=2)).logits.shape == (2, 1, 60)
