@@ -161,7 +161,10 @@ def _copy_layers(model: PreTrainedModel, keep: Mapping[str, Sequence[int]]) -> P
         # memo is one for all, so that tied weights stay tied and modules share one config.
         copied = memo[id(stack)] = nn.ModuleList()
         copied.extend(copy.deepcopy(stack[index], memo) for index in keep[name])
-    return copy.deepcopy(model, memo)
+    student = copy.deepcopy(model, memo)
+    if "_original_forward" in vars(student):  # a Trainer left its mixed precision around the teacher
+        del student.forward, student._original_forward
+    return student
 
 
 def _place_layers(student: PreTrainedModel, teacher: PreTrainedModel, stack: LayerStack, keep: Sequence[int]) -> None:

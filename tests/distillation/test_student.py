@@ -3,6 +3,7 @@ import json
 
 import pytest
 import torch
+from accelerate import Accelerator
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoModel, BertConfig, BitsAndBytesConfig, GenerationConfig, GenerationMixin
@@ -96,6 +97,7 @@ def test_encoder_and_decoder_are_cut_apart(family, encoder, decoder, tmp_path):
         "decoder": list(range(3)) if decoder == 3 else decoder,
     }
     assert student.config.hf_shrink_layers == kept
+    assert student.config.num_hidden_layers == len(kept["encoder"])
     for name, layers in find_layers(student).items():
         for layer, index in zip(layers, kept[name], strict=True):
             original = find_layers(teacher)[name][index].state_dict()
@@ -307,6 +309,16 @@ def test_a_student_may_teach():
     student = make_student(middle, layers=[0, 2])
     assert student.config.hf_shrink_layers == {"encoder": [0, 2]}  # of its own teacher
     assert middle.config.hf_shrink_layers == {"encoder": [0, 2, 5]}
+
+
+def test_mixed_precision_of_the_teachers_training_stays_behind():
+    teacher = tiny_model("bert")
+    usual = answer(make_student(teacher, 2))
+    Accelerator(mixed_precision="bf16", cpu=True).prepare_model(teacher)
+    wrapped = answer(teacher)
+    student = make_student(teacher, 2)
+    assert torch.equal(answer(student), usual)
+    assert torch.equal(answer(teacher), wrapped)
 
 
 def test_unknown_parts_come_along():
