@@ -1,6 +1,5 @@
 """Embeddings of an ONNX graph in int8, one scale a row."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,42 +7,46 @@ import numpy as np
 from hf_shrink.errors import require
 
 
-def quantize_embedding_rows(graph: Path) -> None:
+def quantize_embedding_rows(graph: Any) -> None:
     """Store every float table that rows are gathered from as int8, in place.
 
-    Embeddings are half of a small encoder. ONNX Runtime's own tool gives a table one scale, set by its largest row;
-    with a scale a row the quantized MiniLM agreed with its float model on 99.5 % of Banking77 instead of 98.9 %.
+    Embeddings are half of a small encoder. ONNX Runtime's own tool gives a whole table one scale, which its largest
+    number sets; with a scale a row the error of MiniLM's logits is half as large, for 1 % of the bytes.
 
     Args:
-        graph: The .onnx file.
+        graph: An `onnx.ModelProto` with its weights inside.
     """
     onnx = require("onnx", extra="onnx")
-    model = onnx.load(graph)
-    tables = {tensor.name: tensor for tensor in model.graph.initializer}
+    tables = {tensor.name: tensor for tensor in graph.graph.initializer if _is_table(onnx, tensor)}
     nodes, packed = [], {}
-    for node in model.graph.node:
-        table = tables.get(node.input[0]) if node.op_type == "Gather" else None
-        if table is None or table.data_type != onnx.TensorProto.FLOAT or len(table.dims) != 2:
+    for node in graph.graph.node:
+        if node.op_type != "Gather" or node.input[0] not in tables or _axis(node) != 0:
             nodes.append(node)
             continue
-        if table.name not in packed:
-            packed[table.name] = _pack(onnx, table)
+        packed[node.input[0]] = tables[node.input[0]]
         nodes += _gather_rows(onnx, node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    model.graph.initializer.extend(tensor for pair in packed.values() for tensor in pair)
-    _drop_unused(model)
-    onnx.save(model, graph)
+    _replace(graph.graph.node, nodes)
+    _replace(
+        graph.graph.initializer, [*graph.graph.initializer, *(t for p in packed.values() for t in _pack(onnx, p))]
+    )
+    _drop_unused(graph.graph)
+
+
+def _is_table(onnx: Any, tensor: Any) -> bool:
+    return tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 2
+
+
+def _axis(node: Any) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
 
 
 def _pack(onnx: Any, table: Any) -> tuple[Any, Any]:
     weights = onnx.numpy_helper.to_array(table)  # (rows, D)
-    scales = np.abs(weights).max(axis=1, keepdims=True) / 127  # (rows, 1)
+    scales = np.abs(weights).max(axis=1, keepdims=True) / np.float32(127)  # (rows, 1)
     scales[scales == 0] = 1  # a padding row of zeros stays zero
-    whole = np.rint(weights / scales).astype(np.int8)
     return (
-        onnx.numpy_helper.from_array(whole, f"{table.name}_int8"),
-        onnx.numpy_helper.from_array(scales.astype(np.float32), f"{table.name}_scale"),
+        onnx.numpy_helper.from_array(np.rint(weights / scales).astype(np.int8), f"{table.name}_int8"),
+        onnx.numpy_helper.from_array(scales, f"{table.name}_scale"),
     )
 
 
@@ -57,8 +60,12 @@ def _gather_rows(onnx: Any, node: Any) -> list[Any]:
     ]
 
 
-def _drop_unused(model: Any) -> None:
-    used = {name for node in model.graph.node for name in node.input} | {o.name for o in model.graph.output}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+def _drop_unused(graph: Any) -> None:
+    used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    _replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in used])
+
+
+def _replace(field: Any, values: list[Any]) -> None:
+    copies = [type(value).FromString(value.SerializeToString()) for value in values]  # clearing frees the originals
+    del field[:]
+    field.extend(copies)

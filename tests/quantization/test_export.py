@@ -1,37 +1,32 @@
+import json
+import logging
 import subprocess
 import sys
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    BertConfig,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
 import hf_shrink.quantization.export as export
-from hf_shrink.errors import ShrinkError
+from hf_shrink.errors import MissingExtraError, ShrinkError
 from hf_shrink.evaluation import size_on_disk
-from hf_shrink.quantization import QUANTIZERS, QuantizedArtifact, quantize
-from tests.models import tiny_bert_classifier, tiny_tokenizer
+from hf_shrink.inputs import find_task
+from hf_shrink.quantization import QUANTIZERS, quantize
+from tests.models import randomize, tiny_bert_classifier, tiny_tokenizer
+from tests.quantization.texts import TEXTS, inputs, logits, real_proportions
 
-TEXTS = ["my card is lost", "help", "where is the money please", "top up failed with pending cash transfer"]
-
-
-def real_proportions(**config):
-    """Embeddings are half of the weights, as in MiniLM, so a table left in float shows in the size."""
-    return tiny_bert_classifier(vocab_size=30000, hidden_size=64, intermediate_size=256, num_hidden_layers=4, **config)
-
-
-def inputs():
-    return tiny_tokenizer()(TEXTS, padding=True, return_tensors="pt")
-
-
-def logits(model, **batch):
-    with torch.no_grad():
-        return model(**(batch or inputs())).logits
-
-
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("int8") / "model"
-    return quantize(real_proportions(), "onnx-int8", output_dir=folder, processing_class=tiny_tokenizer())
+SMALL = {"num_hidden_layers": 1}  # an export takes seconds, most of them for layers
 
 
 @pytest.mark.parametrize("method", list(QUANTIZERS))
@@ -40,112 +35,276 @@ def test_contract_every_quantizer_names_its_source_and_its_extra(method):
     assert entry.paper.startswith(("arXiv:", "https://"))
     assert entry.summary.endswith(".")
     assert entry.facts["extra"]
+    assert entry.facts["libraries"]
 
 
 @pytest.mark.parametrize("method", list(QUANTIZERS))
-def test_contract_every_quantizer_keeps_the_answers_and_saves_bytes(method, tmp_path):
-    model = real_proportions()
+def test_contract_every_quantizer_keeps_the_answers_and_saves_bytes(method, artifact, model, tmp_path):
+    made = artifact if method == artifact.method else quantize(model, method, output_dir=tmp_path / "small")
     model.save_pretrained(tmp_path / "float")
-    made = quantize(tmp_path / "float", method, output_dir=tmp_path / "small", processing_class=tiny_tokenizer())
-    float_logits, small_logits = logits(model), logits(made.load())
-    assert (float_logits.argmax(-1) == small_logits.argmax(-1)).all()
-    assert (float_logits - small_logits).abs().max() < 0.1 * float_logits.abs().max()
-    assert not torch.equal(float_logits, small_logits)  # a float copy under another name would be
-    assert made.size_bytes < 0.35 * size_on_disk(tmp_path / "float")
-    assert not list(tmp_path.glob(".*"))
+    before, after = logits(model), logits(made.load())
+    assert (before.argmax(-1) == after.argmax(-1)).all()
+    assert (before - after).abs().max() < 0.1 * before.abs().max()
+    assert not torch.equal(before, after)  # a float copy under another name would be
+    assert made.size_bytes < 0.3 * size_on_disk(tmp_path / "float")
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (2, 16), (5, 31)])
-def test_batch_and_length_are_free(artifact, shape):
+def test_batch_and_length_are_free(artifact, model, shape):
     ids = torch.randint(5, 20, shape, generator=torch.Generator().manual_seed(0))
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    expected, answer = logits(real_proportions(), **batch), logits(artifact.load(), **batch)
+    expected, answer = logits(model, **batch), logits(artifact.load(), **batch)
     assert answer.shape == (shape[0], 3)
-    assert (expected - answer).abs().max() < 0.25 * expected.abs().max()
+    assert (expected - answer).abs().max() < 0.1 * expected.abs().max()
 
 
-def test_padding_does_not_change_an_answer(artifact):
-    model = artifact.load()
-    alone = tiny_tokenizer()(TEXTS[:1], return_tensors="pt")
-    # activations are quantized with one range a batch, so the answers are near, not equal
-    assert (logits(model, **alone)[0] - logits(model)[0]).abs().max() < 0.2
+def test_the_folder_says_how_it_was_made_and_nothing_of_the_machine(artifact):
+    record = json.loads((artifact.path / "quantization.json").read_text())
+    assert record == artifact.record
+    assert (record["method"], record["source"]) == ("onnx-int8", "BertForSequenceClassification")
+    assert record["task"] == "single_label_classification"
+    assert record["options"]["per_channel"] is True
+    assert record["proof"]["agreement"] >= 0.9
+    assert 0 < record["proof"]["relative_error"] < 0.2
+    assert record["versions"]["torch"] == torch.__version__
+    packages = Path(torch.__file__).parents[1]
+    for path in artifact.path.iterdir():
+        content = path.read_bytes()
+        for place in (packages, artifact.path.parent, Path(__file__).parents[2]):
+            assert str(place).encode() not in content, path.name
 
 
-def test_dropout_is_off_in_the_graph_of_a_training_model(tmp_path):
-    model = real_proportions().train()
-    made = quantize(model, "onnx-int8", output_dir=tmp_path / "out")
-    assert torch.equal(logits(made.load()), logits(made.load()))
-    assert (logits(made.load()) - logits(model.eval())).abs().max() < 0.1 * logits(model).abs().max()
+def test_only_what_belongs_there_is_written(artifact):
+    names = {path.name for path in artifact.path.iterdir()}
+    assert {"model.onnx", "config.json", "tokenizer.json", "quantization.json"} <= names
+    assert names <= {
+        "model.onnx",
+        "config.json",
+        "quantization.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+    }
+    assert [path.name for path in artifact.path.parent.iterdir()] == [artifact.path.name]
+    assert find_task(artifact.load()) == "single_label_classification"
 
 
-def test_a_half_precision_model_is_exported_in_fp32(tmp_path):
-    model = real_proportions()
-    half = real_proportions().to(torch.bfloat16)
-    made = quantize(half, "onnx-int8", output_dir=tmp_path / "out")
-    assert next(half.parameters()).dtype == torch.bfloat16  # the caller's model is left as it is
-    assert (logits(made.load()).argmax(-1) == logits(model).argmax(-1)).all()
+def test_mode_and_dtype_of_an_instance_do_not_matter_and_stay(tmp_path):
+    training = tiny_bert_classifier(**SMALL).to(torch.bfloat16)
+    evaluated = tiny_bert_classifier(**SMALL).to(torch.bfloat16)
+    training.train()
+    config, attention, generator = (
+        training.config.to_dict(),
+        training.config._attn_implementation,
+        torch.get_rng_state(),
+    )
+    made = quantize(training, output_dir=tmp_path / "a", processing_class=tiny_tokenizer())
+    again = quantize(evaluated, output_dir=tmp_path / "b")
+    # Dropout in the graph, or numbers that differ from run to run, would show in the bytes.
+    assert (made.path / "model.onnx").read_bytes() == (again.path / "model.onnx").read_bytes()
+    assert training.training
+    assert training.dtype == torch.bfloat16
+    assert training.config.to_dict() == config
+    assert training.config._attn_implementation == attention
+    assert torch.equal(generator, torch.get_rng_state())
+    loaded = made.load()
+    assert loaded.config.dtype == torch.float32
+    assert logits(loaded).dtype == torch.float32
+    expected = logits(evaluated.float())
+    assert (logits(loaded) - expected).abs().max() < 0.1 * expected.abs().max()
 
 
-def test_it_is_found_again(artifact):
-    again = QuantizedArtifact.from_pretrained(artifact.path)
-    assert (again.method, again.source, again.size_bytes) == ("onnx-int8", artifact.source, artifact.size_bytes)
-    assert torch.equal(logits(again.load()), logits(artifact.load()))
+def test_a_family_without_token_types_and_with_shifted_positions(tmp_path):
+    config = RobertaConfig(
+        vocab_size=100, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=66, type_vocab_size=1, num_labels=3, initializer_range=0.3,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    made = quantize(randomize(RobertaForSequenceClassification(config)), output_dir=tmp_path / "out")
+    assert [node.name for node in made.load().session.get_inputs()] == ["input_ids", "attention_mask"]
+    assert made.record["proof"]["agreement"] >= 0.9
 
 
+@pytest.fixture
+def copied(artifact):
+    """A method that costs no export, for all that does not depend on one."""
+
+    def copied(model, task, folder, step):
+        step("copy")
+        (folder / "model.onnx").write_bytes((artifact.path / "model.onnx").read_bytes())
+        return {"options": {"bits": 8}}
+
+    return copied
+
+
+def test_a_function_serves_as_method(model, copied, tmp_path):
+    made = quantize(model, copied, output_dir=tmp_path / "out")
+    assert (made.method, made.record["options"]) == ("copied", {"bits": 8})
+
+
+def test_a_folder_brings_its_tokenizer_and_a_stated_task_stays(model, copied, tmp_path):
+    model.save_pretrained(tmp_path / "tickets")
+    tiny_tokenizer().save_pretrained(tmp_path / "tickets")
+    target = tmp_path / "new" / "small"
+    made = quantize(tmp_path / "tickets", copied, output_dir=target, task="multi_label_classification")
+    assert made.path == target
+    assert made.source == "tickets"
+    assert AutoTokenizer.from_pretrained(target)("my card")["input_ids"] == [2, 5, 6, 3]
+    assert find_task(made.load()) == made.record["task"] == "multi_label_classification"
+
+
+def test_a_folder_without_tokenizer_is_told_and_an_empty_target_is_taken(model, copied, tmp_path):
+    model.save_pretrained(tmp_path / "tickets")
+    (tmp_path / "out").mkdir()
+    with pytest.warns(UserWarning, match="saved without a tokenizer"):
+        made = quantize(str(tmp_path / "tickets"), copied, output_dir=str(tmp_path / "out"))
+    assert {path.name for path in made.path.iterdir()} == {"model.onnx", "config.json", "quantization.json"}
+
+
+def test_nothing_is_printed_but_one_bar(tmp_path, capfd, caplog):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quantize(tiny_bert_classifier(**SMALL), output_dir=tmp_path / "out")
+    out, err = capfd.readouterr()
+    assert out == ""
+    lines = [line for line in err.replace("\r", "\n").split("\n") if line.strip()]
+    assert all(line.startswith(("onnx-int8: ", " |")) for line in lines), err
+    assert lines[-1].startswith("onnx-int8: done")
+    assert "3/3" in lines[-1]
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+# ------------------------------------------------------------------ the runtimes' own classes, without hf_shrink
 STOCK = """
+import json
 import sys
 import numpy as np
 import onnxruntime
 from transformers import AutoTokenizer
-folder, text = sys.argv[1:]
-batch = AutoTokenizer.from_pretrained(folder)([text], return_tensors="np")
+folder, text, stock_class = sys.argv[1:]
+batch = dict(AutoTokenizer.from_pretrained(folder)([text], return_tensors="np"))
 session = onnxruntime.InferenceSession(folder + "/model.onnx")
-names = [node.name for node in session.get_inputs()]
-feed = {name: batch.get(name, np.zeros_like(batch["input_ids"])).astype(np.int64) for name in names}
-try:
-    from optimum.onnxruntime import ORTModelForSequenceClassification
-except ImportError:
-    ORTModelForSequenceClassification = None
-answer = session.run(None, feed)[0]
-if ORTModelForSequenceClassification is not None:
-    stock = ORTModelForSequenceClassification.from_pretrained(folder)
-    assert np.allclose(stock(**{k: v for k, v in feed.items()}).logits, answer, atol=1e-5)
+feed = {node.name: batch.get(node.name, np.zeros_like(batch["input_ids"])) for node in session.get_inputs()}
+answers = session.run(None, feed)
+if stock_class:
+    import optimum.onnxruntime
+    stock = getattr(optimum.onnxruntime, stock_class).from_pretrained(folder)(**feed)
+    for node, answer in zip(session.get_outputs(), answers):
+        assert np.allclose(stock[node.name], answer, atol=1e-5), node.name
 assert not [name for name in sys.modules if name.startswith("hf_shrink")]
-print(*answer[0])
+print(json.dumps([answer.tolist() for answer in answers]))
 """
 
 
-def test_the_runtimes_own_classes_load_it_without_us(artifact, tmp_path):
-    command = [sys.executable, "-c", STOCK, str(artifact.path), TEXTS[0]]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+def ask_stock(folder, stock_class, cwd):
+    stock_class = stock_class if find_spec("optimum.onnxruntime") else ""
+    command = [sys.executable, "-I", "-c", STOCK, str(folder), TEXTS[0], stock_class]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
-    alone = tiny_tokenizer()(TEXTS[:1], return_tensors="pt")
-    expected = logits(artifact.load(), **alone)[0]
-    np.testing.assert_allclose([float(x) for x in done.stdout.split()], expected, atol=1e-5)
+    return [np.array(answer) for answer in json.loads(done.stdout)]
 
 
-def refuse(match, **changes):
-    given = {"model": tiny_bert_classifier(), "method": "onnx-int8", "processing_class": tiny_tokenizer(), **changes}
-    with pytest.raises(ShrinkError, match=match):
-        quantize(given.pop("model"), **given)
+def test_sequence_classifier_loads_without_us(artifact, tmp_path):
+    (answer,) = ask_stock(artifact.path, "ORTModelForSequenceClassification", tmp_path)
+    np.testing.assert_allclose(answer, logits(artifact.load(), **inputs(TEXTS[:1])), atol=1e-5)
 
 
-def test_bad_input_is_refused_and_nothing_is_written(tmp_path, artifact):
-    target = tmp_path / "out"
-    refuse("`method`", method="onnx-int9", output_dir=target)
-    refuse("`task`", task="causal_lm", output_dir=target)
-    refuse("float", model=artifact.path, output_dir=target)
+@pytest.mark.parametrize("head", [AutoModelForTokenClassification, AutoModelForQuestionAnswering])
+def test_other_heads_load_without_us(head, tmp_path):
+    config = BertConfig(
+        vocab_size=len(tiny_tokenizer()), hidden_size=32, num_hidden_layers=1, num_attention_heads=4,
+        intermediate_size=64, max_position_embeddings=64, initializer_range=0.3,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = randomize(head.from_config(config))
+    made = quantize(model, output_dir=tmp_path / "out", processing_class=tiny_tokenizer())
+    answers = ask_stock(made.path, head.__name__.replace("Auto", "ORT"), tmp_path)
+    with torch.no_grad():
+        expected = model(**inputs(TEXTS[:1]))
+    assert len(answers) == len(expected)
+    for answer, right in zip(answers, expected.values(), strict=True):
+        assert answer.shape == right.shape
+        assert np.abs(answer - right.numpy()).max() < 0.15 * right.abs().max()
+
+
+# ------------------------------------------------------------------ what is refused
+def refuse(match, model=None, method="onnx-int8", error=ShrinkError, **given):
+    with pytest.raises(error, match=match):
+        quantize(tiny_bert_classifier(**SMALL) if model is None else model, method, **given)
+
+
+def quantized_already():
+    model = tiny_bert_classifier(**SMALL)
+    model.config.quantization_config = {"quant_method": "bitsandbytes"}
+    return model
+
+
+def packed_weights():
+    model = tiny_bert_classifier(**SMALL)
+    model.classifier.weight = torch.nn.Parameter(torch.zeros(3, 32, dtype=torch.int8), requires_grad=False)
+    return model
+
+
+def adapted():
+    from peft import LoraConfig, get_peft_model
+
+    return get_peft_model(tiny_bert_classifier(**SMALL), LoraConfig(target_modules=["query"]))
+
+
+def test_bad_input_is_refused_before_any_work(tmp_path, artifact, monkeypatch):
+    monkeypatch.setattr(torch.onnx, "export", lambda *a, **k: pytest.fail("it was exported"))
+    target = tmp_path / "new" / "out"
+    refuse(
+        r"`method` must be one of \[.*'onnx-int8'.*\], got 'onnx-int9'. Did you mean",
+        method="onnx-int9",
+        output_dir=target,
+    )
+    refuse("`task` must be one of .* for onnx-int8, got 'causal_lm'", task="causal_lm", output_dir=target)
+    refuse("`task` must be one of .*, got 'sorting'", task="sorting", output_dir=target)
+    refuse("`model` must be a float transformers model, got OnnxModel", model=artifact.path, output_dir=target)
+    refuse("`model` must be a float transformers model, got Linear", model=torch.nn.Linear(2, 2), output_dir=target)
+    refuse("`model` must be a float model, .* quantized already", model=quantized_already(), output_dir=target)
+    refuse("`model` must be a float model, .* quantized already", model=packed_weights(), output_dir=target)
+    refuse(r"`model` must be whole.*merge_and_unload\(\)", model=adapted(), output_dir=target)
+    refuse("`model` must be a folder or a Hub id", model=tmp_path / "nowhere", output_dir=target)
+    refuse("`processing_class` must be a tokenizer or processor, got str", processing_class="bert", output_dir=target)
     assert not list(tmp_path.iterdir())
-    target.mkdir()
-    (target / "mine.txt").write_text("keep me")
-    refuse("`output_dir`", output_dir=target)
-    assert [path.name for path in target.iterdir()] == ["mine.txt"]
 
 
-def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
-    def fail(artifact):
-        raise ShrinkError("`model` must answer.")
+def test_a_target_in_use_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("keep me")
+    refuse("`output_dir` must be new or empty", output_dir=tmp_path)
+    refuse("`output_dir` must be new or empty", output_dir=tmp_path / "mine.txt")
+    refuse("`output_dir` must lie where one can write", output_dir=tmp_path / "mine.txt" / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    assert (tmp_path / "mine.txt").read_text() == "keep me"
 
-    monkeypatch.setattr(export, "_prove", fail)
-    refuse("must answer", output_dir=tmp_path / "out")
+
+@pytest.mark.parametrize("library", QUANTIZERS["onnx-int8"].facts["libraries"])
+def test_a_missing_library_is_named_before_any_work(library, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setattr(export, "load_model", lambda *a, **k: pytest.fail("the model was loaded"))
+    refuse(
+        rf'`{library}` is not installed.*pip install "hf_shrink\[onnx\]"',
+        error=MissingExtraError,
+        output_dir=tmp_path / "o",
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [ShrinkError("`model` must answer."), KeyboardInterrupt(), OSError("disk full")])
+def test_a_failure_leaves_nothing_behind(error, tmp_path):
+    def half_done(model, task, folder, step):
+        step("copy")
+        (folder / "model.onnx").write_bytes(b"half")
+        raise error
+
+    with pytest.raises(type(error)):
+        quantize(tiny_bert_classifier(**SMALL), half_done, output_dir=tmp_path / "new" / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_proof_there_is_no_artifact(copied, tmp_path):
+    another = real_proportions(seed=1)
+    refuse("`model` must answer as before", model=another, method=copied, output_dir=tmp_path / "out")
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from hf_shrink.errors import ShrinkError
+from hf_shrink.quantization.backends import QUANTIZERS, onnx_runtime
+from hf_shrink.quantization.backends.onnx_runtime import onnx_int8
+from hf_shrink.quantization.float_graph import to_float
+from tests.models import tiny_bert_classifier
+
+onnx = pytest.importorskip("onnx")
+
+
+@pytest.fixture(scope="module")
+def graph(artifact):
+    return onnx.load(artifact.path / "model.onnx")
+
+
+def stored(graph, operator):
+    """The constants that nodes of one kind take, by node."""
+    tables = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+    return [
+        [tables[name] for name in node.input if name in tables]
+        for node in graph.graph.node
+        if node.op_type == operator
+    ]
+
+
+def test_every_layer_is_packed(graph, model):
+    linear = [module for module in model.modules() if type(module).__name__ == "Linear"]
+    assert len(stored(graph, "MatMulInteger")) == len(linear)
+    assert not [kind for kind in stored(graph, "MatMul") + stored(graph, "Gemm") if kind]  # those left are attention's
+    weights = sorted(tensor.size for packed in stored(graph, "MatMulInteger") for tensor in packed if tensor.ndim == 2)
+    assert weights == sorted(module.weight.numel() for module in linear)
+
+
+def test_every_embedding_is_packed(graph, model):
+    embeddings = {module.weight.shape for module in model.modules() if type(module).__name__ == "Embedding"}
+    packed = [constants[0] for constants in stored(graph, "Gather") if constants and constants[0].dtype == np.int8]
+    assert {tensor.shape for tensor in packed} == embeddings
+    floats = [t for t in graph.graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
+    assert max(np.prod(tensor.dims) for tensor in floats) == 30000  # scales of the words, one a row
+
+
+def test_no_processor_can_overflow(graph):
+    for packed in stored(graph, "MatMulInteger"):
+        (weight,) = (tensor for tensor in packed if tensor.ndim == 2)
+        assert weight.dtype == np.int8
+        # Without VNNI two products of a uint8 activation and a weight are added in 16 bits.
+        assert 2 * 255 * np.abs(weight.astype(int)).max() <= 2**15 - 1
+        assert np.ptp(weight.astype(int), axis=0).min() > 60  # a scale a column, or narrow columns would use few steps
+
+
+def test_weights_that_stay_in_float_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_runtime, "MOSTLY_FLOAT", 0.0)
+    (tmp_path / "out").mkdir()
+    steps = []
+    with pytest.warns(UserWarning, match="% of the weights of BertForSequenceClassification stay in float"):
+        said = onnx_int8(
+            to_float(tiny_bert_classifier(num_hidden_layers=1)), "regression", tmp_path / "out", steps.append
+        )
+    assert len(steps) == QUANTIZERS["onnx-int8"].facts["stages"]
+    assert 0 < said["float_share"] < 0.2
+    assert said["options"] == onnx_runtime.OPTIONS
+
+
+def test_a_task_without_export_is_refused(tmp_path):
+    with pytest.raises(ShrinkError, match=r"`task` must be one of \[.*\] for onnx-int8, got 'causal_lm'"):
+        onnx_int8(to_float(tiny_bert_classifier()), "causal_lm", tmp_path, print)
