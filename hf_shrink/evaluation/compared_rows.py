@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
@@ -50,7 +51,7 @@ def prepare_rows(
         max_length: Tokens to cut a row to; None takes the tokenizer's and the models' limit.
 
     Returns:
-        Tokenised rows with "labels"; for masked language models the collator makes these.
+        Tokenised rows with "labels", the longest first; for masked language models the collator makes these.
 
     Raises:
         ShrinkError: If there are no rows or no labels, or the models cannot read them, or the metric cannot.
@@ -71,7 +72,7 @@ def prepare_rows(
         _check_readable(rows, models)
     if task not in LANGUAGE_MODELS:
         _try_metric(metric, rows, task, label_names(models[0]))
-    return rows
+    return _by_length(rows)
 
 
 def class_order(original: Any, model: Any, task: str) -> Tensor | None:
@@ -113,7 +114,7 @@ def median_length(rows: Dataset) -> int:
     """
     if "input_ids" not in rows.column_names:
         return WITHOUT_TEXT
-    return round(float(np.median(pc.list_value_length(_token_ids(rows)).to_numpy(zero_copy_only=False))))
+    return round(float(np.median(_lengths(rows))))
 
 
 def _checked_labels(raw: Dataset, label: str, original: Any) -> Dataset:
@@ -125,6 +126,13 @@ def _checked_labels(raw: Dataset, label: str, original: Any) -> Dataset:
     raw = align_labels(raw, label, config)
     check_labels(raw, label, int(config.num_labels or 0))
     return raw
+
+
+def _by_length(rows: Dataset) -> Dataset:
+    """The longest first: batches hold little padding, and what does not fit into memory fails at once."""
+    if "input_ids" not in rows.column_names:
+        return rows
+    return rows.select(np.argsort(-_lengths(rows), kind="stable"))
 
 
 def _try_metric(metric: ChosenMetric, rows: Dataset, task: str, names: Sequence[str]) -> None:
@@ -167,6 +175,10 @@ def _limits(models: Sequence[Any]) -> list[int]:
 
 def _configs(models: Sequence[Any]) -> list[PretrainedConfig]:
     return [config for model in models if (config := model_config(model)) is not None]
+
+
+def _lengths(rows: Dataset) -> NDArray[np.int64]:
+    return pc.list_value_length(_token_ids(rows)).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def _token_ids(rows: Dataset) -> pa.Array:

@@ -1,7 +1,9 @@
 """Latency of one forward pass, with the conditions that it holds under."""
 
 import gc
+import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ import numpy as np
 import torch
 
 from hf_shrink.errors import ShrinkError, require
+from hf_shrink.evaluation.environment import usable_cores
 from hf_shrink.evaluation.modes import evaluation_mode
 from hf_shrink.evaluation.sample_inputs import clip_length, main_input, sample_inputs
 from hf_shrink.inputs.onnx import OnnxModel
@@ -114,6 +117,7 @@ def measure_latencies(
     for argument, value in (("threads", threads), ("runs", runs), ("batch_size", batch_size)):
         if not value >= 1:
             raise ShrinkError(f"`{argument}` must be at least 1, got {value}. Leave it out for the default.")
+    _warn_of_other_work()
     length = min(clip_length(model, sequence_length) for model in models)
     with _torch_threads(threads), torch.inference_mode(), evaluation_mode(models):
         calls = [_call(_threaded(m, threads), inputs, batch_size, length) for m in models]
@@ -149,6 +153,18 @@ def weight_types(model: Any) -> str:
     if isinstance(model, OnnxModel):
         return "+".join(sorted(_graph_types(model.file)))
     return "+".join(sorted({str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.ndim >= 2}))
+
+
+def _warn_of_other_work() -> None:
+    if not hasattr(os, "getloadavg"):  # Windows
+        return
+    load, cores = os.getloadavg()[0], usable_cores()
+    if load > cores + 1:
+        warnings.warn(
+            f"{load:.1f} processes compete for {cores} cores: the latencies say more of them than of the models, and "
+            "several threads suffer most. Time again when the machine is idle.",
+            stacklevel=3,
+        )
 
 
 def _take_turns(calls: Sequence[Callable[[], float]], runs: int, on_round: Callable[[], Any]) -> np.ndarray:

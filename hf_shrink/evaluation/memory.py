@@ -19,7 +19,8 @@ def measure_peak_memory(
 ) -> int | None:
     """Resident memory that loading a model and one forward pass add at their peak, in a fresh Python process.
 
-    What the libraries themselves take is there before and does not count, so that a graph and a module compare fairly.
+    What the libraries themselves take is there before and does not count, and every weight is read once, so that a
+    graph and a module compare fairly.
 
     Args:
         source: Folder or .onnx file.
@@ -73,6 +74,9 @@ def probe(source: str, task: str | None, batch_size: int, sequence_length: int) 
     CLEAR.write_text("5")  # sets the peak back to what is resident now
     before = _peak()
     model = load_model(source, task=task)
+    if isinstance(model, torch.nn.Module):
+        for parameter in model.parameters():
+            parameter.sum()  # a mapped file's pages are resident only once they are read, and how many is up to chance
     with torch.inference_mode():
         model(**sample_inputs(model, batch_size=batch_size, sequence_length=sequence_length))
     return _peak() - before

@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 
@@ -64,11 +66,16 @@ def test_all_models_get_the_shortest_ones_length(threads):
     assert [latency.sequence_length for latency in measure_latencies(models, runs=1, warmup=0)] == [24, 24]
 
 
-def test_a_graph_gets_the_same_threads(graph, threads):
+def test_a_graph_gets_the_same_threads(graph, threads, monkeypatch):
+    made, make = [], OnnxModel.__init__
+    monkeypatch.setattr(
+        OnnxModel, "__init__", lambda self, path, **options: made.append(options) or make(self, path, **options)
+    )
     module, exported = measure_latencies([classifier(), graph], sequence_length=16, threads=2, runs=3)
     assert module.threads == exported.threads == 2
     assert exported.dtype == "float32"
     assert exported.sequence_length == 16
+    assert made == [{"threads": 2}]
     assert graph.session.get_session_options().intra_op_num_threads == 3  # the caller's session is left alone
 
 
@@ -79,6 +86,16 @@ def test_int8_matrices_show_in_the_type(graph, tmp_path):
     (tmp_path / "config.json").write_text((graph.path / "config.json").read_text())
     assert "int8" in weight_types(OnnxModel(tmp_path)).split("+")
     assert weight_types(graph) == "float32"
+
+
+@pytest.mark.parametrize(("load", "warned"), [(0.5, False), (3.9, False), (5.1, True)])
+def test_a_busy_machine_is_said(monkeypatch, load, warned):
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0, 0))
+    monkeypatch.setattr("hf_shrink.evaluation.latency.usable_cores", lambda: 4)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        measure_latency(classifier(), runs=1, warmup=0, threads=1)
+    assert ["compete for 4 cores" in str(warning.message) for warning in caught] == [True] * warned
 
 
 def test_own_inputs_are_used():
