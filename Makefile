@@ -1,13 +1,12 @@
 .PHONY: quickstart test lint format clean
 VENV := .venv
-TESTS := tests
 RUN := $(VENV)/bin/
 
 quickstart: $(VENV)/.ready  ## fine-tune, distil and quantize a real model in a few minutes
 	$(RUN)hf-shrink quickstart
 
 test: $(VENV)/.ready  ## the whole suite, offline, on the CPU
-	$(RUN)python -m pytest -n 2 $(TESTS)
+	$(RUN)python -m pytest -n 2
 
 lint: $(VENV)/.ready  ## style, types, docstrings
 	$(RUN)ruff check && $(RUN)ruff format --check && $(RUN)mypy && $(RUN)pydoclint --quiet hf_shrink

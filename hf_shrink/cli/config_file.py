@@ -4,14 +4,13 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 import yaml
 
 from hf_shrink.errors import ShrinkError
 
 
-def _read(context: typer.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+def _read(context: typer.Context, parameter: typer.CallbackParam, path: Path | None) -> Path | None:
     if path is None:
         return None
     values = _mapping(path)

@@ -2,7 +2,6 @@
 
 import sys
 
-import click
 import typer
 
 from hf_shrink.cli import (
@@ -39,8 +38,8 @@ def run() -> None:
     except ShrinkError as error:
         if debug:
             raise
-        click.secho(f"Error: {error}", fg="red", err=True)
+        typer.secho(f"Error: {error}", fg="red", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        click.secho("Stopped.", err=True)
+        typer.secho("Stopped.", err=True)
         sys.exit(130)

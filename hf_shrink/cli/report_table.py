@@ -14,11 +14,12 @@ def print_report(report: ShrinkReport) -> None:
         report: Any report.
     """
     header, rows = table(report)
-    picture = Table(header_style="bold")
-    for i, title in enumerate(header):
-        picture.add_column(title, justify="left" if i == 0 else "right")
+    picture = Table(header_style="bold")  # a column a model: a row a model does not fit into 80 characters
+    picture.add_column(header[0])
     for row in rows:
-        picture.add_row(*row)
+        picture.add_column(row[0], justify="right")
+    for title, *values in zip(header[1:], *(row[1:] for row in rows), strict=True):
+        picture.add_row(title, *values)
     console = Console()
     console.print(picture)
     console.print(conditions(report), style="dim")
