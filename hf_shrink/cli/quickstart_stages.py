@@ -36,7 +36,8 @@ STAMP = "stage.json"  # written last: a stage that was cut off has none
 MAX_LENGTH = 64  # tokens; the longest rows of Banking77 are cut, 99 % are shorter
 BANKING77 = Path(__file__).parent.parent / "data" / "banking77"
 
-# A teacher that is not trained to its end is no teacher: after three epochs a student does better on the labels alone.
+# Over seeds 0 to 2 on Banking77: teacher 92.2 %, student 92.0 %, the same student on labels alone 92.0 %.
+# Two full-width layers leave a teacher little to add: --baseline shows what it did.
 TEACHER = {"learning_rate": 4e-4, "per_device_train_batch_size": 32}
 STUDENT = {"learning_rate": 8e-4, "per_device_train_batch_size": 64}
 DISTILLATION = {"alpha": 1.0, "temperature": 2.0, "logit_loss": "forward_kl"}
