@@ -15,6 +15,7 @@ from hf_shrink.evaluation import MethodUse, Provenance, ShrinkReport, compare
 from hf_shrink.hub import model_card
 from hf_shrink.inputs import (
     TASKS,
+    dataset_name,
     default_collator,
     find_task,
     load_model,
@@ -73,10 +74,11 @@ def run_distillation(options: Distillation) -> ShrinkReport:
     trainer.train()
     student.eval().save_pretrained(options.output_dir)
     tokenizer.save_pretrained(options.output_dir)
+    origin = _provenance(options, task)
     report = compare(
-        options.teacher, options.output_dir, test, processing_class=tokenizer, split=options.eval_split, **columns
+        options.teacher, options.output_dir, test, processing_class=tokenizer, provenance=origin, **columns
     )
-    report = replace(report, dataset=_public_name(options.dataset), provenance=_provenance(options, task))
+    report = replace(report, dataset=dataset_name(options.dataset), split=options.eval_split)
     report.to_json(options.output_dir / "shrink_report.json")
     (options.output_dir / "README.md").write_text(model_card(report))
     print_report(report)
@@ -128,7 +130,3 @@ def _provenance(options: Distillation, task: str) -> Provenance:
     )
     datasets = () if Path(options.dataset).exists() else (options.dataset,)
     return Provenance(base_model=teacher, datasets=datasets, pipeline_tag=TASKS[task].pipeline_tag, methods=(method,))
-
-
-def _public_name(dataset: str) -> str:
-    return Path(dataset).resolve().name if Path(dataset).exists() else dataset

@@ -40,6 +40,11 @@ def run() -> None:
             raise
         typer.secho(f"Error: {error}", fg="red", err=True)
         sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        typer.secho(f"Failed: {type(error).__name__}: {error}. See more: hf-shrink --debug …", fg="red", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         typer.secho("Stopped.", err=True)
         sys.exit(130)

@@ -25,9 +25,9 @@ def quickstart(
     output_dir: Annotated[Path, typer.Option(help="Folder for the models, the report and the picture.")] = Path(
         "quickstart-out"
     ),
-    num_hidden_layers: Annotated[int, typer.Option(min=1, help="Layers of the student.")] = 2,
+    num_hidden_layers: Annotated[int, typer.Option(min=1, help="Layers of the student.")] = 1,
     teacher_epochs: Annotated[float, typer.Option(help="Epochs of the teacher's fine-tuning.")] = 5,
-    student_epochs: Annotated[float, typer.Option(help="Epochs of the distillation.")] = 4,
+    student_epochs: Annotated[float, typer.Option(help="Epochs of the distillation.")] = 6,
     train_rows: Annotated[
         int | None, typer.Option(min=1, help="Use only that many training rows, drawn at random.")
     ] = None,

@@ -21,6 +21,7 @@ from hf_shrink.evaluation import MethodUse, Provenance, ShrinkReport, compare
 from hf_shrink.evaluation.environment import bf16_is_fast
 from hf_shrink.hub import model_card
 from hf_shrink.inputs import (
+    dataset_name,
     default_collator,
     find_columns,
     load_model,
@@ -36,10 +37,10 @@ STAMP = "stage.json"  # written last: a stage that was cut off has none
 MAX_LENGTH = 64  # tokens; the longest rows of Banking77 are cut, 99 % are shorter
 BANKING77 = Path(__file__).parent.parent / "data" / "banking77"
 
-# Over seeds 0 to 2 on Banking77: teacher 92.2 %, student 92.0 %, the same student on labels alone 92.0 %.
-# Two full-width layers leave a teacher little to add: --baseline shows what it did.
-TEACHER = {"learning_rate": 4e-4, "per_device_train_batch_size": 32}
-STUDENT = {"learning_rate": 8e-4, "per_device_train_batch_size": 64}
+# Chosen on the validation rows. A teacher with smoothed labels and a student without dropout are what lets the student
+# gain from the teacher: --baseline shows by how much.
+TEACHER = {"learning_rate": 4e-4, "per_device_train_batch_size": 32, "label_smoothing_factor": 0.1}
+STUDENT = {"learning_rate": 1e-3, "per_device_train_batch_size": 64, "disable_dropout": True}
 DISTILLATION = {"alpha": 1.0, "temperature": 2.0, "logit_loss": "forward_kl"}
 
 console = Console(stderr=True)
@@ -142,9 +143,8 @@ class _Data:
             "max_length": MAX_LENGTH,
         }
         train = tokenize_rows(train, tokenizer, max_length=MAX_LENGTH, task=TASK)
-        return cls(
-            train, test, tokenizer, names, "banking77" if options.dataset is None else Path(source).name, settings
-        )
+        name = "PolyAI/banking77" if options.dataset is None else dataset_name(options.dataset)
+        return cls(train, test, tokenizer, names, name, settings)
 
 
 def _sample(rows: Dataset, count: int | None, seed: int) -> Dataset:
@@ -288,7 +288,7 @@ def _provenance(options: Quickstart) -> Provenance:
     return Provenance(
         base_model="sentence-transformers/all-MiniLM-L6-v2" if ours else _hub_id(options.model),
         license="apache-2.0" if ours else None,
-        datasets=("PolyAI/banking77",) if options.dataset is None else (),
+        datasets=("PolyAI/banking77",) if options.dataset is None else (dataset_name(options.dataset),),
         dataset_license="cc-by-4.0" if options.dataset is None else None,
         language=("en",) if ours and options.dataset is None else (),
         pipeline_tag="text-classification",

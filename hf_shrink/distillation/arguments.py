@@ -20,6 +20,8 @@ class DistillationTrainingArguments(TrainingArguments):
         temperature: Above 0; divides the logits of both models in the teacher term.
         alpha: Weight of the teacher term, in [0, 1]; rows without labels count it as 1.
         logit_loss: Name in `LOSSES`.
+        disable_dropout: Train the student without dropout. A teacher's answers are a target that a small student does
+            not overfit, and dropout blurs what it is to match: see `benchmarks/results/quickstart.json`.
         teacher_model_init_kwargs: Keyword arguments for `from_pretrained` where `teacher_model` is a name, as a
             dictionary or JSON text.
     """
@@ -36,6 +38,7 @@ class DistillationTrainingArguments(TrainingArguments):
         },
     )
     logit_loss: str = field(default="forward_kl", metadata={"help": "Teacher loss on the logits: a name in LOSSES."})
+    disable_dropout: bool = field(default=False, metadata={"help": "Train the student without dropout."})
     teacher_model_init_kwargs: dict[str, Any] | str | None = field(
         default=None,
         metadata={"help": "Keyword arguments (JSON) for from_pretrained, where the teacher is given by name."},

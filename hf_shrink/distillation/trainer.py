@@ -13,6 +13,7 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from hf_shrink.distillation.arguments import DistillationTrainingArguments
+from hf_shrink.distillation.dropout import disable_dropout
 from hf_shrink.distillation.losses import LOSSES
 from hf_shrink.distillation.teacher import TASK, config_of, forward_parameters, make_teacher
 from hf_shrink.distillation.trainer_card import CardFacts, as_tuple, trainer_card
@@ -75,12 +76,26 @@ class DistillationTrainer(Trainer):
         self._term_steps = 0
         self._evaluation: dict[str, Tensor] = {}
         super().__init__(
-            model=student if model is not None else None, args=args, compute_metrics=compute_metrics, **kwargs
+            model=_without_dropout(student, args) if model is not None else None,
+            args=args,
+            compute_metrics=compute_metrics,
+            **kwargs,
         )
         # The loss is divided by the size of the whole step here: Trainer must not divide it again.
         self.model_accepts_loss_kwargs = True
         if self.teacher is not None:
             self.teacher.place(self.accelerator)
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        """Make a student for a run of `model_init`.
+
+        Args:
+            trial: Of the hyperparameter search.
+
+        Returns:
+            The student.
+        """
+        return _without_dropout(super().call_model_init(trial), self.args)
 
     # ------------------------------------------------------------------ the loss
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
@@ -285,6 +300,12 @@ def _count(batch: Mapping[str, Any]) -> Tensor:
     if labels is not None:
         return torch.stack([torch.tensor(len(labels), device=labels.device), (labels != IGNORED).sum()])
     return torch.tensor([len(next(v for v in batch.values() if isinstance(v, Tensor))), 0])
+
+
+def _without_dropout(student: nn.Module, args: DistillationTrainingArguments) -> nn.Module:
+    if args.disable_dropout:
+        disable_dropout(student)
+    return student
 
 
 def _student(model: nn.Module | str | Path | None, model_init: Any) -> nn.Module:

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation.candidates import Candidate, load_candidate
-from hf_shrink.evaluation.chosen_metric import choose_metric
+from hf_shrink.evaluation.chosen_metric import ChosenMetric, choose_metric
 from hf_shrink.evaluation.compared_rows import class_order, median_length, prepare_rows
 from hf_shrink.evaluation.environment import find_environment
 from hf_shrink.evaluation.latency import Latency, measure_latencies
@@ -18,6 +18,7 @@ from hf_shrink.evaluation.measurement import Measurement, measure_costs
 from hf_shrink.evaluation.provenance import Provenance
 from hf_shrink.evaluation.quality import check_comparable, label_names, predict_all
 from hf_shrink.evaluation.report import Entry, ShrinkReport
+from hf_shrink.evaluation.sample_inputs import check_counts
 from hf_shrink.evaluation.scores import Score, score_all
 from hf_shrink.inputs.columns import TOKENIZED
 from hf_shrink.inputs.datasets import dataset_name, load_rows
@@ -83,6 +84,7 @@ def compare(
     Returns:
         The report.
     """
+    check_counts(batch_size=batch_size, max_length=max_length, sequence_length=sequence_length, threads=threads)
     candidates = _candidates(original, shrunk, task, names, methods)
     models = [candidate.model for candidate in candidates]
     task = find_task(models[0], task)
@@ -107,18 +109,16 @@ def compare(
         bar.set_postfix_str("intervals")
         scores = score_all(chosen, predictions)
     parts = zip(candidates, scores, costs, latencies, strict=True)
-    scored = len(predictions[0].references)
-    bounded = any(score.interval is not None for score in scores)
     return ShrinkReport(
         task=task,
         metric=chosen.name,
         dataset=dataset_name(dataset),
         split=split or (None if raw.split is None else str(raw.split)),
-        rows=scored,
+        rows=len(predictions[0].references),
         entries=tuple(_entry(*part) for part in parts),
         higher_is_better=chosen.higher_is_better,
         percent=chosen.percent,
-        interval=("Wilson 95 %" if chosen.trials else "bootstrap 95 %") if bounded else None,
+        interval=_interval_title(chosen, scores),
         macs_shape=(1, length) if "input_ids" in rows.column_names else None,
         provenance=provenance or _provenance(original, dataset, task),
         environment=find_environment(latencies[0].threads if latencies[0] is not None else None),
@@ -174,6 +174,12 @@ def _latencies(
         return [None] * len(models)
     bar.set_postfix_str("latency")
     return measure_latencies(models, sequence_length=length, threads=threads, runs=runs, on_round=bar.update)
+
+
+def _interval_title(metric: ChosenMetric, scores: Sequence[Score]) -> str | None:
+    if all(score.interval is None for score in scores):
+        return None
+    return "Wilson 95 %" if metric.trials else "bootstrap 95 %"
 
 
 def _entry(candidate: Candidate, score: Score, cost: Measurement, latency: Latency | None) -> Entry:

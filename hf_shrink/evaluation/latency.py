@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from hf_shrink.errors import ShrinkError, require
+from hf_shrink.errors import require
 from hf_shrink.evaluation.environment import usable_cores
 from hf_shrink.evaluation.modes import evaluation_mode
-from hf_shrink.evaluation.sample_inputs import clip_length, main_input, sample_inputs
+from hf_shrink.evaluation.sample_inputs import check_counts, clip_length, main_input, sample_inputs
 from hf_shrink.inputs.onnx import OnnxModel
 
 WEIGHT_TYPES = {  # of a graph's matrices; other types hold indices and masks
@@ -110,13 +110,9 @@ def measure_latencies(
     Returns:
         One latency a model.
 
-    Raises:
-        ShrinkError: If a count is below 1.
     """
     threads = torch.get_num_threads() if threads is None else threads
-    for argument, value in (("threads", threads), ("runs", runs), ("batch_size", batch_size)):
-        if not value >= 1:
-            raise ShrinkError(f"`{argument}` must be at least 1, got {value}. Leave it out for the default.")
+    check_counts(threads=threads, runs=runs, batch_size=batch_size, sequence_length=sequence_length)
     _warn_of_other_work()
     length = min(clip_length(model, sequence_length) for model in models)
     with _torch_threads(threads), torch.inference_mode(), evaluation_mode(models):

@@ -9,6 +9,7 @@ from hf_shrink.evaluation.candidates import Candidate, load_candidate, on_disk
 from hf_shrink.evaluation.latency import Latency, measure_latency
 from hf_shrink.evaluation.macs import count_macs, float_source, macs_note
 from hf_shrink.evaluation.memory import measure_peak_memory
+from hf_shrink.evaluation.sample_inputs import check_counts
 from hf_shrink.evaluation.size import count_parameters, size_on_disk
 
 
@@ -57,6 +58,7 @@ def measure(
     Returns:
         The measurement.
     """
+    check_counts(sequence_length=sequence_length, batch_size=batch_size, threads=threads, runs=runs)
     candidate = load_candidate(model_or_path, task)
     shape: dict[str, Any] = {"batch_size": batch_size, "sequence_length": sequence_length}
     costs = measure_costs(candidate, **shape, peak_memory=peak_memory, task=task)

@@ -19,6 +19,20 @@ POSITIONS_AFTER_PADDING = frozenset(
 SECOND_OF_SOUND = 16_000
 
 
+def check_counts(**counts: int | None) -> None:
+    """Refuse counts of nothing: rows, tokens, threads or passes.
+
+    Args:
+        **counts: Argument name to its value; None stands for a default.
+
+    Raises:
+        ShrinkError: If one is below 1.
+    """
+    for argument, count in counts.items():
+        if count is not None and not count >= 1:
+            raise ShrinkError(f"`{argument}` must be at least 1, got {count}. Leave it out for the default.")
+
+
 def sample_inputs(model: Any, *, batch_size: int = 1, sequence_length: int = 128) -> dict[str, Tensor]:
     """Random inputs that a model takes, the same at every call.
 

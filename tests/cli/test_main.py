@@ -4,7 +4,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from hf_shrink.cli.main import app
+from hf_shrink.cli import main
 
 
 def run(*arguments, cwd=None):
@@ -14,13 +14,13 @@ def run(*arguments, cwd=None):
 
 @pytest.mark.parametrize("command", ["quickstart", "distill", "compare", "push", "env"])
 def test_every_command_explains_itself(command):
-    done = CliRunner().invoke(app, [command, "--help"])
+    done = CliRunner().invoke(main.app, [command, "--help"])
     assert done.exit_code == 0
     assert "Usage" in done.output
 
 
 def test_env_names_the_versions():
-    done = CliRunner().invoke(app, ["env"])
+    done = CliRunner().invoke(main.app, ["env"])
     assert done.exit_code == 0
     for name in ("torch", "transformers", "onnxruntime", "threads"):
         assert name in done.output
@@ -34,6 +34,21 @@ def test_refused_input_is_one_line_and_exit_code_1(tmp_path):
     assert "Error: `output_dir`" in done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "out" / "mine.txt").read_text() == "keep me"
+
+
+def test_failed_work_is_one_line_and_exit_code_1(monkeypatch, capsys):
+    def full_disk():
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(main, "app", full_disk)
+    monkeypatch.setattr(sys, "argv", ["hf-shrink", "quickstart"])
+    with pytest.raises(SystemExit) as stop:
+        main.run()
+    assert stop.value.code == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    monkeypatch.setattr(sys, "argv", ["hf-shrink", "--debug", "quickstart"])
+    with pytest.raises(OSError, match="No space left"):
+        main.run()
 
 
 def test_wrong_usage_is_exit_code_2():

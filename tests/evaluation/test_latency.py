@@ -104,7 +104,9 @@ def test_own_inputs_are_used():
     assert (latency.batch_size, latency.sequence_length) == (3, None)
 
 
-@pytest.mark.parametrize("wrong", [{"runs": 0}, {"threads": 0}, {"batch_size": 0}, {"threads": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong", [{"runs": 0}, {"threads": 0}, {"batch_size": 0}, {"sequence_length": 0}, {"threads": float("nan")}]
+)
 def test_counts_below_one_are_refused(wrong):
     with pytest.raises(ShrinkError, match=f"`{next(iter(wrong))}` must be at least 1"):
         measure_latency(classifier(), **wrong)

@@ -1,6 +1,5 @@
 import json
 import logging
-import subprocess
 import sys
 import warnings
 from importlib.util import find_spec
@@ -25,6 +24,7 @@ from hf_shrink.inputs import find_task
 from hf_shrink.quantization import QUANTIZERS, quantize
 from tests.models import randomize, tiny_bert_classifier, tiny_tokenizer
 from tests.quantization.texts import TEXTS, inputs, logits, real_proportions
+from tests.stock import run_stock
 
 SMALL = {"num_hidden_layers": 1}  # an export takes seconds, most of them for layers
 
@@ -177,7 +177,6 @@ def test_nothing_is_printed_but_one_bar(tmp_path, capfd, caplog):
 # ------------------------------------------------------------------ the runtimes' own classes, without hf_shrink
 STOCK = """
 import json
-import sys
 import numpy as np
 import onnxruntime
 from transformers import AutoTokenizer
@@ -191,17 +190,13 @@ if stock_class:
     stock = getattr(optimum.onnxruntime, stock_class).from_pretrained(folder)(**feed)
     for node, answer in zip(session.get_outputs(), answers):
         assert np.allclose(stock[node.name], answer, atol=1e-5), node.name
-assert not [name for name in sys.modules if name.startswith("hf_shrink")]
 print(json.dumps([answer.tolist() for answer in answers]))
 """
 
 
 def ask_stock(folder, stock_class, cwd):
     stock_class = stock_class if find_spec("optimum.onnxruntime") else ""
-    command = [sys.executable, "-I", "-c", STOCK, str(folder), TEXTS[0], stock_class]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return [np.array(answer) for answer in json.loads(done.stdout)]
+    return [np.array(answer) for answer in run_stock(STOCK, str(folder), TEXTS[0], stock_class, cwd=cwd)]
 
 
 def test_sequence_classifier_loads_without_us(artifact, tmp_path):
