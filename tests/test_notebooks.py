@@ -1,0 +1,104 @@
+"""Every notebook runs offline, is kept with its outputs, and leads to this project's own address."""
+
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+SLUG = REPOSITORY.removeprefix("https://github.com/")
+COLAB = f"https://colab.research.google.com/github/{SLUG}/blob/main/notebooks"
+MACHINE_PATHS = ("/work/", "/root/", "/home/", "/tmp/", "/Users/", "C:\\")
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def outputs(notebook):
+    return [output for cell in code_cells(notebook) for output in cell.outputs]
+
+
+def kinds(cell):
+    return {kind for output in cell.outputs for kind in output.get("data", [output.get("name")])}
+
+
+@each_notebook
+def test_it_runs_offline_and_shows_what_it_is_kept_with(path, tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "run-notebook", path, "--output", tmp_path / "run.ipynb"],
+        env=os.environ | {"FAST": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    for kept, run in zip(code_cells(read(path)), code_cells(read(tmp_path / "run.ipynb")), strict=True):
+        assert kinds(kept) == kinds(run), f"{kept.id}: keep the outputs with tools/run-notebook {path.name}"
+
+
+@each_notebook
+def test_the_first_cell_says_what_it_is_for_and_opens_it_in_colab(path):
+    first = read(path).cells[0]
+    assert first.cell_type == "markdown"
+    assert first.source.startswith("# ")
+    for word in ("**What.**", "**Why.**", "**When not.**", f"({COLAB}/{path.name})"):
+        assert word in first.source
+
+
+@each_notebook
+def test_every_colab_address_is_its_own(path):
+    addresses = re.findall(r"https://colab\.research\.google\.com/github/[^\s)\"']+", path.read_text())
+    assert set(addresses) == {f"{COLAB}/{path.name}"}
+
+
+@each_notebook
+def test_it_installs_this_project_on_colab_alone(path):
+    (cell,) = [cell for cell in code_cells(read(path)) if "pip install" in cell.source]
+    assert 'if "google.colab" in sys.modules:\n    %pip install' in cell.source
+    assert re.search(rf'"hf_shrink(\[\w+(,\w+)*\])? @ git\+{re.escape(REPOSITORY)}"', cell.source)
+
+
+@each_notebook
+def test_its_outputs_are_kept_whole_and_without_traces_of_a_machine(path):
+    kept = outputs(read(path))
+    assert not [output for output in kept if output.output_type == "error"]
+    assert [output for output in kept if "image/png" in output.get("data", {})]
+    for output in kept:
+        text = json.dumps({**output, "data": {k: v for k, v in output.get("data", {}).items() if k != "image/png"}})
+        assert not [place for place in MACHINE_PATHS if json.dumps(place)[1:-1] in text], text[:2000]
+
+
+@each_notebook
+def test_it_runs_no_code_of_others(path):
+    assert "trust_remote_code" not in path.read_text()
+
+
+def test_the_quickstart_has_the_settings_of_the_command(monkeypatch):
+    from hf_shrink.cli import quickstart_stages as stages
+    from hf_shrink.cli.quickstart_command import quickstart
+
+    monkeypatch.delenv("FAST", raising=False)
+    cells = {cell.id: cell.source for cell in read(ROOT / "notebooks" / "00_quickstart.ipynb").cells}
+    settings = {}
+    exec(cells["settings"], settings)
+    for name in ("TEACHER", "STUDENT", "DISTILLATION", "MAX_LENGTH"):
+        assert settings[name] == getattr(stages, name), name
+    options = inspect.signature(quickstart).parameters
+    for name in ("num_hidden_layers", "teacher_epochs", "student_epochs", "seed"):
+        assert settings[name.upper()] == options[name].default, name
