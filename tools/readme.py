@@ -1,0 +1,82 @@
+"""The tables of README.md that are made and not written: python tools/readme.py rewrites them in place."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean, stdev
+
+from hf_shrink.distillation import LOSSES
+from hf_shrink.evaluation import METRICS
+from hf_shrink.quantization import QUANTIZERS
+from hf_shrink.registry import Method
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+QUICKSTART = ROOT / "benchmarks" / "results" / "quickstart.json"
+REGISTRIES = {"distillation": LOSSES, "quantization": QUANTIZERS}
+TITLES = {
+    "teacher": "teacher (all-MiniLM-L6-v2, fine-tuned)",
+    "student-labels-only": "the same student, labels alone",
+    "student": "student, distilled",
+    "student-int8": "student, distilled, int8",
+}
+
+
+def methods() -> str:
+    """One row a registered method."""
+    rows = ["| technique | method | what it does | source |", "|---|---|---|---|"]
+    for technique, registry in REGISTRIES.items():
+        rows += [f"| {technique} | `{m.name}` | {m.summary.rstrip('.')} | {_source(m)} |" for m in registry.values()]
+    return "\n".join([*rows, "", f"Metrics by name: {', '.join(f'`{name}`' for name in METRICS)}."])
+
+
+def quickstart() -> str:
+    """What the quickstart measured, over the seeds of the committed runs."""
+    runs = json.loads(QUICKSTART.read_text())
+    reports = [run["report"] for run in runs.values()]
+    seeds = f"{len(runs)} seeds, {reports[0]['rows']:,} test rows"
+    header = ("model", f"accuracy, % ({seeds})", "keeps", "size", "parameters", "MACs", "p50", "faster")
+    return "\n".join([_line(header), _line(["---"] * len(header)), *map(_line, _quickstart_rows(reports))])
+
+
+def _quickstart_rows(reports: list[dict]) -> Iterator[list[str]]:
+    for position, first in enumerate(reports[0]["entries"]):
+        entries = [report["entries"][position] for report in reports]
+        originals = [report["entries"][0] for report in reports]
+        values = [100 * e["value"] for e in entries]
+        kept = mean(e["value"] / o["value"] for e, o in zip(entries, originals, strict=True))
+        faster = mean(o["latency"]["p50_ms"] / e["latency"]["p50_ms"] for e, o in zip(entries, originals, strict=True))
+        yield [
+            TITLES[first["name"]],
+            f"{mean(values):.1f} ± {stdev(values):.1f}",
+            f"{100 * kept:.1f} %",
+            f"{first['size_bytes'] / 1e6:.1f} MB",
+            f"{first['parameters'] / 1e6:.1f} M",
+            f"{first['macs'] / 1e6:.0f} M",
+            f"{mean(e['latency']['p50_ms'] for e in entries):.1f} ms",
+            f"{faster:.1f}×",
+        ]
+
+
+def _line(cells: list[str] | tuple[str, ...]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _source(method: Method) -> str:
+    paper = method.paper
+    address = f"https://arxiv.org/abs/{paper.removeprefix('arXiv:')}" if paper.startswith("arXiv:") else paper
+    return f"[{paper if paper.startswith('arXiv:') else 'documentation'}]({address})"
+
+
+def rendered(text: str) -> str:
+    """The README with every made table as it should be."""
+    for name, make in (("methods", methods), ("quickstart", quickstart)):
+        pattern = rf"(?<=<!-- {name} -->\n)(.*?)(?=<!-- /{name} -->)"
+        before, _, after = re.split(pattern, text, flags=re.S)
+        text = f"{before}{make()}\n{after}"
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(rendered(README.read_text()))
