@@ -4,10 +4,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_shrink.distillation.losses import LOSSES
+from hf_shrink.distillation.losses._inputs import logits_fault, wide
 from hf_shrink.errors import ShrinkError
 
 
-@LOSSES.add("forward_kl", paper="arXiv:1503.02531")
+@LOSSES.add("forward_kl", paper="arXiv:1503.02531", compares="logits", outputs="classes")
 def forward_kl(
     student_logits: Tensor, teacher_logits: Tensor, *, labels: Tensor | None = None, temperature: float = 2.0
 ) -> Tensor:
@@ -16,7 +17,7 @@ def forward_kl(
     Args:
         student_logits: Shape (..., C), any floating dtype; the softmax runs in fp32 or wider.
         teacher_logits: Same shape, over the same classes in the same order.
-        labels: Unused; part of the signature that all losses share.
+        labels: Unused; part of the signature that all losses on logits share.
         temperature: Above 0; higher is softer.
 
     Returns:
@@ -25,18 +26,9 @@ def forward_kl(
     Raises:
         ShrinkError: If the shapes differ or the temperature is not above 0.
     """
-    if student_logits.shape != teacher_logits.shape:
-        raise ShrinkError(
-            f"`teacher_logits` must have the shape of `student_logits` {tuple(student_logits.shape)}, got "
-            f"{tuple(teacher_logits.shape)}. Align the classes of teacher and student first."
-        )
-    if not temperature > 0:
-        raise ShrinkError(f"`temperature` must be above 0, got {temperature}. Use 1.0 for the plain distribution.")
-    student = F.log_softmax(_wide(student_logits) / temperature, dim=-1)  # (..., C)
-    teacher = F.log_softmax(_wide(teacher_logits) / temperature, dim=-1)  # (..., C)
+    if fault := logits_fault(student_logits, teacher_logits, temperature):
+        raise ShrinkError(fault)
+    student = F.log_softmax(wide(student_logits) / temperature, dim=-1)  # (..., C)
+    teacher = F.log_softmax(wide(teacher_logits) / temperature, dim=-1)  # (..., C)
     divergence = F.kl_div(student, teacher, log_target=True, reduction="none").sum(-1)  # (...)
     return divergence * temperature**2
-
-
-def _wide(logits: Tensor) -> Tensor:
-    return logits if logits.element_size() >= 4 else logits.float()  # half precision loses the tail's classes

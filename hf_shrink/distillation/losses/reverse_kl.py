@@ -1,0 +1,37 @@
+"""Reverse Kullback-Leibler divergence."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from hf_shrink.distillation.losses import LOSSES
+from hf_shrink.distillation.losses._inputs import logits_fault, wide
+from hf_shrink.errors import ShrinkError
+
+
+@LOSSES.add("reverse_kl", paper="arXiv:2306.08543", compares="logits", outputs="classes")
+def reverse_kl(
+    student_logits: Tensor, teacher_logits: Tensor, *, labels: Tensor | None = None, temperature: float = 2.0
+) -> Tensor:
+    """Keep the student to what its teacher finds likely (Gu et al., 2023).
+
+    The student weighs the classes: it may leave out some of the teacher's, and pays for its own that the teacher rules
+    out. This is the divergence of MiniLLM position by position, without its sampling and policy gradient.
+
+    Args:
+        student_logits: Shape (..., C), any floating dtype; the softmax runs in fp32 or wider.
+        teacher_logits: Same shape, over the same classes in the same order.
+        labels: Unused; part of the signature that all losses on logits share.
+        temperature: Above 0; higher is softer.
+
+    Returns:
+        Nats per position, shape (...), times temperature squared: the gradient keeps its size at any temperature.
+
+    Raises:
+        ShrinkError: If the shapes differ or the temperature is not above 0.
+    """
+    if fault := logits_fault(student_logits, teacher_logits, temperature):
+        raise ShrinkError(fault)
+    student = F.log_softmax(wide(student_logits) / temperature, dim=-1)  # (..., C)
+    teacher = F.log_softmax(wide(teacher_logits) / temperature, dim=-1)  # (..., C)
+    divergence = F.kl_div(teacher, student, log_target=True, reduction="none").sum(-1)  # (...)
+    return divergence * temperature**2
