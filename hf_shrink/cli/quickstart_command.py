@@ -26,8 +26,8 @@ def quickstart(
         "quickstart-out"
     ),
     num_hidden_layers: Annotated[int, typer.Option(min=1, help="Layers of the student.")] = 1,
-    teacher_epochs: Annotated[float, typer.Option(help="Epochs of the teacher's fine-tuning.")] = 5,
-    student_epochs: Annotated[float, typer.Option(help="Epochs of the distillation.")] = 6,
+    teacher_epochs: Annotated[float, typer.Option(min=0, help="Epochs of the teacher's fine-tuning.")] = 5,
+    student_epochs: Annotated[float, typer.Option(min=0, help="Epochs of the distillation.")] = 6,
     train_rows: Annotated[
         int | None, typer.Option(min=1, help="Use only that many training rows, drawn at random.")
     ] = None,

@@ -20,13 +20,14 @@ class DistillationTrainingArguments(TrainingArguments):
         temperature: Above 0; divides the logits of both models in the teacher term.
         alpha: Weight of the teacher term, in [0, 1]; rows without labels count it as 1.
         logit_loss: Name in `LOSSES`.
-        disable_dropout: Train the student without dropout. A teacher's answers are a target that a small student does
-            not overfit, and dropout blurs what it is to match: see `benchmarks/results/quickstart.json`.
+        logit_loss_kwargs: Options of that loss beside the temperature, as a dictionary or JSON text.
+        beta: Option of `jsd`, in [0, 1]: 0 is the forward, 1 the reverse divergence.
+        disable_dropout: Train the student without dropout, which would blur what it is to match.
         teacher_model_init_kwargs: Keyword arguments for `from_pretrained` where `teacher_model` is a name, as a
             dictionary or JSON text.
     """
 
-    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "teacher_model_init_kwargs"]
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "teacher_model_init_kwargs", "logit_loss_kwargs"]
 
     temperature: float = field(
         default=2.0, metadata={"help": "Divides the logits of both models in the teacher term; above 0."}
@@ -38,6 +39,10 @@ class DistillationTrainingArguments(TrainingArguments):
         },
     )
     logit_loss: str = field(default="forward_kl", metadata={"help": "Teacher loss on the logits: a name in LOSSES."})
+    logit_loss_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Options (JSON) of the teacher loss beside the temperature."}
+    )
+    beta: float = field(default=0.5, metadata={"help": "Of jsd, 0 to 1: 0 is the forward, 1 the reverse divergence."})
     disable_dropout: bool = field(default=False, metadata={"help": "Train the student without dropout."})
     teacher_model_init_kwargs: dict[str, Any] | str | None = field(
         default=None,
@@ -53,4 +58,20 @@ class DistillationTrainingArguments(TrainingArguments):
             raise ShrinkError(
                 f"`alpha` must be in [0, 1], got {self.alpha}. 0 trains on labels alone, 1 on the teacher alone."
             )
-        LOSSES[self.logit_loss]  # an unknown name raises with the known ones
+        if not 0 <= self.beta <= 1:
+            raise ShrinkError(
+                f"`beta` must be in [0, 1], got {self.beta}. 0 is the forward, 1 the reverse divergence."
+            )
+        own = sorted(set(LOSSES[self.logit_loss].options) - {"labels", "temperature", "beta"})
+        if unknown := sorted(set(self.logit_loss_kwargs or {}) - set(own)):
+            raise ShrinkError(
+                f"`logit_loss_kwargs` must hold options of {self.logit_loss} ({own}), got {unknown[0]!r}. "
+                "The temperature and beta are arguments of their own."
+            )
+
+    @property
+    def loss_options(self) -> dict[str, Any]:
+        """All keyword arguments of the teacher loss but the labels."""
+        given: Any = self.logit_loss_kwargs or {}
+        beta = {"beta": self.beta} if "beta" in LOSSES[self.logit_loss].options else {}
+        return {"temperature": self.temperature, **beta, **given}

@@ -27,12 +27,13 @@ TRAINING = (
     "warmup_steps",
     "weight_decay",
     "label_smoothing_factor",
+    "disable_dropout",
     "optim",
     "bf16",
     "fp16",
     "seed",
 )
-DISTILLATION = ("logit_loss", "temperature", "alpha")  # said only where there is a teacher
+DISTILLATION = ("logit_loss", "alpha")  # said only where there is a teacher
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,12 @@ def _from_report(report: ShrinkReport, repo_id: str | None, facts: CardFacts) ->
 
 
 def _from_log(trainer: Trainer, teacher: Teacher | None, facts: CardFacts) -> str:
-    args, student = trainer.args, trainer.accelerator.unwrap_model(trainer.model)
+    args: Any = trainer.args
+    student = trainer.accelerator.unwrap_model(trainer.model)
     names = (*TRAINING, *(DISTILLATION if teacher is not None else ()))
     hyperparameters = {name: _plain(getattr(args, name)) for name in names}
+    if teacher is not None:
+        hyperparameters |= args.loss_options
     if facts.dataset_args:
         hyperparameters["dataset_args"] = ", ".join(facts.dataset_args)
     name = facts.model_name or Path(str(args.output_dir)).name

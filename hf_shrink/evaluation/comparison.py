@@ -85,6 +85,7 @@ def compare(
         The report.
     """
     check_counts(batch_size=batch_size, max_length=max_length, sequence_length=sequence_length, threads=threads)
+    check_counts(latency_runs=latency_runs or None)  # 0 leaves the latency out
     candidates = _candidates(original, shrunk, task, names, methods)
     models = [candidate.model for candidate in candidates]
     task = find_task(models[0], task)

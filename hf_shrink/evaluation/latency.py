@@ -109,7 +109,6 @@ def measure_latencies(
 
     Returns:
         One latency a model.
-
     """
     threads = torch.get_num_threads() if threads is None else threads
     check_counts(threads=threads, runs=runs, batch_size=batch_size, sequence_length=sequence_length)

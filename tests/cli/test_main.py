@@ -36,6 +36,22 @@ def test_refused_input_is_one_line_and_exit_code_1(tmp_path):
     assert (tmp_path / "out" / "mine.txt").read_text() == "keep me"
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--num-hidden-layers", "9", "`num_hidden_layers` must be"),
+        ("--model", "./nowhere", "`model` must be"),
+        ("--dataset", "./nowhere", "`dataset` must be"),
+    ],
+)
+def test_the_quickstart_refuses_before_any_work(tmp_path, option, value, message):
+    done = run("quickstart", option, value, cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"Error: {message}" in done.stderr
+    assert "Fine-tune" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_failed_work_is_one_line_and_exit_code_1(monkeypatch, capsys):
     def full_disk():
         raise OSError(28, "No space left on device")

@@ -17,9 +17,17 @@ OWN = [
 def test_command_line_round_trip(tmp_path):
     (args,) = HfArgumentParser(DistillationTrainingArguments).parse_args_into_dataclasses(
         ["--output_dir", str(tmp_path), "--temperature", "3.5", "--alpha", "0.9"]
-        + ["--logit_loss", "forward_kl", "--teacher_model_init_kwargs", '{"dtype": "bfloat16"}']
+        + [
+            "--logit_loss",
+            "dkd",
+            "--logit_loss_kwargs",
+            '{"non_target_weight": 4.0}',
+            "--teacher_model_init_kwargs",
+            '{"dtype": "bfloat16"}',
+        ]
     )
-    assert (args.temperature, args.alpha, args.logit_loss) == (3.5, 0.9, "forward_kl")
+    assert (args.temperature, args.alpha, args.logit_loss) == (3.5, 0.9, "dkd")
+    assert args.loss_options == {"temperature": 3.5, "non_target_weight": 4.0}
     assert args.teacher_model_init_kwargs == {"dtype": "bfloat16"}
 
 
@@ -46,6 +54,10 @@ def test_every_own_field_is_explained():
         ("alpha", 1.5),
         ("alpha", -0.1),
         ("logit_loss", "forward_lk"),
+        ("beta", float("nan")),
+        ("beta", 1.5),
+        ("logit_loss_kwargs", {"non_target_weight": 4.0}),  # of another loss
+        ("logit_loss_kwargs", {"temperature": 4.0}),  # has its own argument, which would be overridden silently
     ],
 )
 def test_a_senseless_value_is_refused(tmp_path, name, value):

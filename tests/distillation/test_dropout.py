@@ -1,7 +1,12 @@
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig, ViTConfig
-from transformers import AutoModelForImageClassification as Images
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    LlamaConfig,
+    ViTConfig,
+)
 
 from hf_shrink.distillation import DistillationTrainer, DistillationTrainingArguments
 from hf_shrink.distillation.dropout import disable_dropout
@@ -17,7 +22,7 @@ MODELS = {
         {"input_ids": torch.arange(5, 17)[None]},
     ),
     "vit": (
-        lambda: Images.from_config(
+        lambda: AutoModelForImageClassification.from_config(
             ViTConfig(**SMALL, image_size=8, patch_size=4, hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5)
         ),
         {"pixel_values": torch.rand(1, 3, 8, 8)},

@@ -12,7 +12,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-from hf_shrink.distillation import DistillationTrainer, DistillationTrainingArguments, make_student
+from hf_shrink.distillation import LOSSES, DistillationTrainer, DistillationTrainingArguments, make_student
 from hf_shrink.errors import ShrinkError
 from tests.distillation.one_step import ALPHA, LABELS, TEMPERATURE, one_step, rows, student, teacher
 from tests.models import tiny_bert_classifier, tiny_tokenizer
@@ -72,6 +72,29 @@ def test_gradient_is_the_same_in_two_processes(tmp_path, batch_size, accumulatio
 def test_a_trainer_that_ignored_its_teacher_would_be_seen():
     heard, ignored = gradient_by_hand(), gradient_by_hand(alpha=0.0)
     assert (heard["classifier.weight"] - ignored["classifier.weight"]).abs().max() > 1e-2
+
+
+def test_options_reach_the_loss(tmp_path):
+    at_the_limit, between = (
+        one_step(tmp_path, 8, 1, teacher_model=teacher(), logit_loss="jsd", beta=beta)[0] for beta in (0.0, 0.5)
+    )
+    assert_same_gradient(at_the_limit, gradient_by_hand())
+    assert (between["classifier.weight"] - at_the_limit["classifier.weight"]).abs().max() > 1e-2
+    light, heavy = (
+        one_step(
+            tmp_path, 8, 1, teacher_model=teacher(), logit_loss="dkd", logit_loss_kwargs={"non_target_weight": weight}
+        )[0]
+        for weight in (1.0, 8.0)
+    )
+    assert (light["classifier.weight"] - heavy["classifier.weight"]).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_every_loss_gives_the_same_gradient_however_its_rows_are_spread(tmp_path, loss):
+    whole, accumulated = (
+        one_step(tmp_path, size, 8 // size, teacher_model=teacher(), logit_loss=loss)[0] for size in (8, 1)
+    )
+    assert_same_gradient(whole, accumulated)
 
 
 @pytest.mark.parametrize("accumulation", [1, 8])

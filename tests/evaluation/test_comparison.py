@@ -260,6 +260,7 @@ def test_numbers_that_are_none_are_refused():
         ({"methods": [None]}, "`methods` must hold 2 values"),
         ({"split": "validation"}, "`split` must be left out"),
         ({"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
+        ({"latency_runs": -1}, "`latency_runs` must be at least 1, got -1"),
         ({"sequence_length": 0}, "`sequence_length` must be at least 1, got 0"),
         (
             {"processing_class": tiny_tokenizer([f"word{i}" for i in range(50)] + ["card"])},

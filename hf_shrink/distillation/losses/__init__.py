@@ -1,8 +1,4 @@
-"""Teacher losses, one a file; each compares student and teacher position by position, or row by row.
-
-What a loss reads is recorded with it: `compares="logits"`, `"hidden"` or `"rows"`, and for logits what they stand for:
-`outputs="classes"` (softmax), `"labels"` (a sigmoid each) or `"values"` (numbers).
-"""
+"""Teacher losses on logits, one a file; each compares student and teacher position by position."""
 
 from hf_shrink.registry import Registry
 

@@ -3,12 +3,12 @@
 from torch import Tensor
 
 from hf_shrink.distillation.losses import LOSSES
-from hf_shrink.distillation.losses._inputs import logits_fault, wide
+from hf_shrink.distillation.losses._logits import logits_fault, wide
 from hf_shrink.distillation.losses._vectors import cosine_distance
 from hf_shrink.errors import ShrinkError
 
 
-@LOSSES.add("cosine", paper="arXiv:1910.01108", compares="logits", outputs="classes")
+@LOSSES.add("cosine", paper="arXiv:1910.01108")
 def cosine(
     student_logits: Tensor, teacher_logits: Tensor, *, labels: Tensor | None = None, temperature: float = 2.0
 ) -> Tensor:

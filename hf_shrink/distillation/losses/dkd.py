@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_shrink.distillation.losses import LOSSES
-from hf_shrink.distillation.losses._inputs import logits_fault, wide
+from hf_shrink.distillation.losses._logits import logits_fault, wide
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.encoding import IGNORED
 
 
-@LOSSES.add("dkd", paper="arXiv:2203.08679", compares="logits", outputs="classes")
+@LOSSES.add("dkd", paper="arXiv:2203.08679")
 def dkd(
     student_logits: Tensor,
     teacher_logits: Tensor,
@@ -78,11 +78,11 @@ def _options_fault(logits: Tensor, labels: Tensor | None, **weights: float) -> s
             return f"`{name}` must be a finite number of at least 0, got {weight}. 0 leaves that part out."
     if logits.shape[-1] < 2:
         return (
-            f"`teacher_logits` must have at least 2 classes, got {logits.shape[-1]}. Use regression_mse for a number."
+            f"`teacher_logits` must have at least 2 classes, got {logits.shape[-1]}. A number has no classes to match."
         )
     if labels is not None and (labels.is_floating_point() or labels.shape != logits.shape[:-1]):
         return (
             f"`labels` must be integers of shape {tuple(logits.shape[:-1])}, one class a position, got {labels.dtype} "
-            f"of shape {tuple(labels.shape)}. Use binary_kl for several labels a row."
+            f"of shape {tuple(labels.shape)}. Give each position one class, or -100."
         )
     return None

@@ -3,17 +3,16 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hf_shrink.distillation.losses import LOSSES
-from hf_shrink.distillation.losses._inputs import logits_fault, wide
+from hf_shrink.distillation.losses._logits import log_probabilities, logits_fault
 from hf_shrink.distillation.losses.forward_kl import forward_kl
 from hf_shrink.distillation.losses.reverse_kl import reverse_kl
 from hf_shrink.errors import ShrinkError
 
 
-@LOSSES.add("jsd", paper="arXiv:2306.13649", compares="logits", outputs="classes")
+@LOSSES.add("jsd", paper="arXiv:2306.13649")
 def jsd(
     student_logits: Tensor,
     teacher_logits: Tensor,
@@ -51,8 +50,8 @@ def jsd(
     if beta in (0, 1):
         limit = reverse_kl if beta else forward_kl
         return limit(student_logits, teacher_logits, temperature=temperature)
-    student = F.log_softmax(wide(student_logits) / temperature, dim=-1)  # (..., C)
-    teacher = F.log_softmax(wide(teacher_logits) / temperature, dim=-1)  # (..., C)
+    student = log_probabilities(student_logits, temperature)  # (..., C)
+    teacher = log_probabilities(teacher_logits, temperature)  # (..., C)
     log_beta, log_rest = math.log(beta), math.log1p(-beta)
     from_teacher = _to_mixture(teacher, student, log_beta, log_rest)  # (...)
     from_student = _to_mixture(student, teacher, log_rest, log_beta)  # (...)

@@ -3,11 +3,11 @@
 from torch import Tensor
 
 from hf_shrink.distillation.losses import LOSSES
-from hf_shrink.distillation.losses._inputs import logits_fault, wide
+from hf_shrink.distillation.losses._logits import logits_fault, wide
 from hf_shrink.errors import ShrinkError
 
 
-@LOSSES.add("mse", paper="arXiv:2105.08919", compares="logits", outputs="classes")
+@LOSSES.add("mse", paper="arXiv:2105.08919")
 def mse(
     student_logits: Tensor, teacher_logits: Tensor, *, labels: Tensor | None = None, temperature: float = 2.0
 ) -> Tensor:

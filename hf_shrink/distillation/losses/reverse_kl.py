@@ -4,11 +4,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_shrink.distillation.losses import LOSSES
-from hf_shrink.distillation.losses._inputs import logits_fault, wide
+from hf_shrink.distillation.losses._logits import log_probabilities, logits_fault
 from hf_shrink.errors import ShrinkError
 
 
-@LOSSES.add("reverse_kl", paper="arXiv:2306.08543", compares="logits", outputs="classes")
+@LOSSES.add("reverse_kl", paper="arXiv:2306.08543")
 def reverse_kl(
     student_logits: Tensor, teacher_logits: Tensor, *, labels: Tensor | None = None, temperature: float = 2.0
 ) -> Tensor:
@@ -31,7 +31,7 @@ def reverse_kl(
     """
     if fault := logits_fault(student_logits, teacher_logits, temperature):
         raise ShrinkError(fault)
-    student = F.log_softmax(wide(student_logits) / temperature, dim=-1)  # (..., C)
-    teacher = F.log_softmax(wide(teacher_logits) / temperature, dim=-1)  # (..., C)
+    student = log_probabilities(student_logits, temperature)  # (..., C)
+    teacher = log_probabilities(teacher_logits, temperature)  # (..., C)
     divergence = F.kl_div(teacher, student, log_target=True, reduction="none").sum(-1)  # (...)
     return divergence * temperature**2

@@ -1,4 +1,4 @@
-"""What every loss in LOSSES must hold, by what it compares; a new one is covered when it is registered."""
+"""What every loss in LOSSES must hold; a new one is covered when it is registered."""
 
 import inspect
 
@@ -8,22 +8,18 @@ import torch
 from hf_shrink.distillation import LOSSES
 from hf_shrink.errors import ShrinkError
 
-SHAPES = {"logits": [(4, 5), (2, 3, 5)], "hidden": [(4, 5), (2, 3, 5)], "rows": [(4, 5)]}  # by what a loss compares
-OTHER = {"logits": (4, 6), "hidden": (4, 1), "rows": (3, 5)}  # does not go with (4, 5)
-LOGITS = [name for name, method in LOSSES.items() if method.facts["compares"] == "logits"]
-BY_POSITION = [name for name, method in LOSSES.items() if method.facts["compares"] != "rows"]
+SHAPES = [(4, 5), (2, 3, 5)]
 
 
 def tensor(*shape, seed, dtype=torch.float32):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
-def labels_for(method, shape):
+def classes_for(shape):
+    """A class for each position, and none for the first."""
     classes = torch.arange(torch.Size(shape[:-1]).numel()).reshape(shape[:-1]) % shape[-1]
-    if method.facts["outputs"] == "classes":
-        classes.view(-1)[0] = -100
-        return classes
-    return torch.ones(shape)
+    classes.view(-1)[0] = -100
+    return classes
 
 
 @pytest.fixture(params=list(LOSSES))
@@ -36,16 +32,6 @@ def loss(method):
     return method.function
 
 
-@pytest.fixture(params=LOGITS)
-def logit_method(request):
-    return LOSSES[request.param]
-
-
-@pytest.fixture
-def logit_loss(logit_method):
-    return logit_method.function
-
-
 def test_it_names_its_paper_and_explains_itself(method):
     assert method.paper.startswith(("arXiv:", "https://"))
     assert method.summary.endswith(".")
@@ -53,18 +39,12 @@ def test_it_names_its_paper_and_explains_itself(method):
     assert "Returns:" in inspect.getdoc(method.function)
 
 
-def test_it_says_what_it_compares(method):
-    assert method.facts["compares"] in SHAPES
-    if method.facts["compares"] == "logits":
-        assert method.facts["outputs"] in {"classes", "labels", "values"}
-        assert {"labels": None, "temperature": 2.0}.items() <= method.options.items()
-    else:
-        assert "outputs" not in method.facts
-        assert not {"labels", "temperature"} & set(method.options)
+def test_it_has_the_options_that_all_share(method):
+    assert {"labels": None, "temperature": 2.0}.items() <= method.options.items()
 
 
 def test_it_gives_one_value_a_position(method):
-    for shape in SHAPES[method.facts["compares"]]:
+    for shape in SHAPES:
         value = method.function(tensor(*shape, seed=0), tensor(*shape, seed=1))
         assert value.shape == shape[:-1]
         assert torch.isfinite(value).all()
@@ -127,40 +107,38 @@ def test_extreme_inputs_stay_finite(loss, gap):
     assert student.grad.abs().max() < 1e5
 
 
-@pytest.mark.parametrize("name", BY_POSITION)
-def test_no_position_at_all_sums_to_zero_with_a_gradient(name):
+def test_no_position_at_all_sums_to_zero_with_a_gradient(loss):
     student = torch.zeros(0, 5, requires_grad=True)
-    value = LOSSES[name].function(student, torch.zeros(0, 5))
+    value = loss(student, torch.zeros(0, 5))
     assert value.shape == (0,)
     value.sum().backward()
     assert value.sum().item() == 0
     assert student.grad.shape == (0, 5)
 
 
-def test_other_shapes_are_refused(method):
-    name = list(inspect.signature(method.function).parameters)[1]
-    with pytest.raises(ShrinkError, match=f"`{name}`"):
-        method.function(tensor(4, 5, seed=0), tensor(*OTHER[method.facts["compares"]], seed=1))
+def test_other_shapes_are_refused(loss):
+    with pytest.raises(ShrinkError, match="`teacher_logits`"):
+        loss(tensor(4, 5, seed=0), tensor(4, 6, seed=1))
 
 
-def test_labels_of_its_task_are_taken(logit_method):
-    for shape in SHAPES["logits"]:
+def test_labels_of_its_task_are_taken(method):
+    for shape in SHAPES:
         student, teacher = tensor(*shape, seed=0), tensor(*shape, seed=1)
-        value = logit_method.function(student, teacher, labels=labels_for(logit_method, shape))
+        value = method.function(student, teacher, labels=classes_for(shape))
         assert value.shape == shape[:-1]
         assert torch.isfinite(value).all()
 
 
-def test_the_gradient_keeps_its_size_at_any_temperature(logit_loss):
+def test_the_gradient_keeps_its_size_at_any_temperature(loss):
     sizes = []
     for temperature in (1.0, 2.0, 4.0, 8.0):
         student = tensor(64, 20, seed=0).requires_grad_()
-        logit_loss(student, tensor(64, 20, seed=1), temperature=temperature).mean().backward()
+        loss(student, tensor(64, 20, seed=1), temperature=temperature).mean().backward()
         sizes.append(student.grad.norm().item())
     assert max(sizes) / min(sizes) < 2
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
-def test_a_senseless_temperature_is_refused(logit_loss, temperature):
+def test_a_senseless_temperature_is_refused(loss, temperature):
     with pytest.raises(ShrinkError, match="`temperature`"):
-        logit_loss(tensor(4, 5, seed=0), tensor(4, 5, seed=1), temperature=temperature)
+        loss(tensor(4, 5, seed=0), tensor(4, 5, seed=1), temperature=temperature)

@@ -1,10 +1,8 @@
-"""What losses ask of their two inputs, and the precision in which they compute.
-
-A check gives the message of the error, or None; the loss raises it, and so documents it.
-"""
+"""What losses on logits ask of their two inputs, and the precision in which they compute."""
 
 import math
 
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -17,7 +15,7 @@ def logits_fault(student_logits: Tensor, teacher_logits: Tensor, temperature: fl
         temperature: Must be finite and above 0, also where it has no effect.
 
     Returns:
-        The error's message, or None.
+        The error's message, which the loss raises and so documents, or None.
     """
     if student_logits.shape != teacher_logits.shape:
         return (
@@ -29,22 +27,17 @@ def logits_fault(student_logits: Tensor, teacher_logits: Tensor, temperature: fl
     return None
 
 
-def hidden_fault(student_hidden: Tensor, teacher_hidden: Tensor) -> str | None:
-    """What is wrong with hidden states of different shapes.
+def log_probabilities(logits: Tensor, temperature: float) -> Tensor:
+    """Soften logits.
 
     Args:
-        student_hidden: Shape (..., D).
-        teacher_hidden: Must have the same shape: broadcasting would compare the wrong positions silently.
+        logits: Shape (..., C), any floating dtype.
+        temperature: Above 0; higher is softer.
 
     Returns:
-        The error's message, or None.
+        Natural logarithms, same shape, in fp32 or wider.
     """
-    if student_hidden.shape != teacher_hidden.shape:
-        return (
-            f"`teacher_hidden` must have the shape of `student_hidden` {tuple(student_hidden.shape)}, got "
-            f"{tuple(teacher_hidden.shape)}. Project the student's to the teacher's width first."
-        )
-    return None
+    return F.log_softmax(wide(logits) / temperature, dim=-1)
 
 
 def wide(values: Tensor) -> Tensor:
