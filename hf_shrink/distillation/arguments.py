@@ -22,7 +22,8 @@ class DistillationTrainingArguments(TrainingArguments):
         logit_loss: Name in `LOSSES`.
         logit_loss_kwargs: Options of that loss beside the temperature, as a dictionary or JSON text.
         beta: Option of `jsd`, in [0, 1]: 0 is the forward, 1 the reverse divergence.
-        disable_dropout: Train the student without dropout, which would blur what it is to match.
+        disable_dropout: Train the student without dropout, which blurs what it is to match: 0.6 points over 3
+            seeds in `benchmarks/results/student_dropout.json`.
         teacher_model_init_kwargs: Keyword arguments for `from_pretrained` where `teacher_model` is a name, as a
             dictionary or JSON text.
     """
