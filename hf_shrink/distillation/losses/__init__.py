@@ -1,4 +1,10 @@
-"""Teacher losses on logits, one a file; each compares student and teacher position by position."""
+"""Teacher losses, one a file; each takes what student and teacher put out and gives one value a position or row.
+
+Each registers two facts beside its paper. `compares` is "positions" where each position stands by itself, and "rows"
+where the rows of a batch are held against each other, so that splitting the batch changes the loss. `outputs` is a
+tuple of the kinds of outputs that it can compare: "classes" (logits of one softmax), "labels" (logits of independent
+sigmoids), "values" (regression), "features" (embedding vectors), "hidden" (hidden states).
+"""
 
 from hf_shrink.registry import Registry
 

@@ -3,12 +3,13 @@
 from torch import Tensor
 
 from hf_shrink.distillation.losses import LOSSES
-from hf_shrink.distillation.losses._logits import logits_fault, wide
+from hf_shrink.distillation.losses._logits import wide
+from hf_shrink.distillation.losses._pairs import pair_fault
 from hf_shrink.distillation.losses._vectors import cosine_distance
 from hf_shrink.errors import ShrinkError
 
 
-@LOSSES.add("cosine", paper="arXiv:1910.01108")
+@LOSSES.add("cosine", paper="arXiv:1910.01108", compares="positions", outputs=("classes", "features"))
 def cosine(
     student_logits: Tensor, teacher_logits: Tensor, *, labels: Tensor | None = None, temperature: float = 2.0
 ) -> Tensor:
@@ -20,7 +21,7 @@ def cosine(
     Args:
         student_logits: Shape (..., C), any floating dtype; computed in fp32 or wider.
         teacher_logits: Same shape, over the same classes in the same order.
-        labels: Unused; part of the signature that all losses on logits share.
+        labels: Unused; part of the signature that all losses share.
         temperature: Without effect, though it must be above 0; part of the shared signature.
 
     Returns:
@@ -29,6 +30,6 @@ def cosine(
     Raises:
         ShrinkError: If the shapes differ or the temperature is not above 0.
     """
-    if fault := logits_fault(student_logits, teacher_logits, temperature):
+    if fault := pair_fault(student_logits, teacher_logits, temperature, "logits"):
         raise ShrinkError(fault)
     return cosine_distance(wide(student_logits), wide(teacher_logits))

@@ -7,12 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_shrink.distillation.losses import LOSSES
-from hf_shrink.distillation.losses._logits import logits_fault, wide
+from hf_shrink.distillation.losses._logits import wide
+from hf_shrink.distillation.losses._pairs import pair_fault
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.encoding import IGNORED
 
 
-@LOSSES.add("dkd", paper="arXiv:2203.08679")
+@LOSSES.add("dkd", paper="arXiv:2203.08679", compares="positions", outputs=("classes",))
 def dkd(
     student_logits: Tensor,
     teacher_logits: Tensor,
@@ -45,7 +46,7 @@ def dkd(
             the temperature is not above 0 or a weight is not a finite number of at least 0.
     """
     weights = {"target_weight": target_weight, "non_target_weight": non_target_weight}
-    fault = logits_fault(student_logits, teacher_logits, temperature)
+    fault = pair_fault(student_logits, teacher_logits, temperature, "logits")
     if fault := fault or _options_fault(teacher_logits, labels, **weights):
         raise ShrinkError(fault)
     target = _targets(teacher_logits, labels)  # (..., 1)

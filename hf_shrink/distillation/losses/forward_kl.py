@@ -4,11 +4,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_shrink.distillation.losses import LOSSES
-from hf_shrink.distillation.losses._logits import log_probabilities, logits_fault
+from hf_shrink.distillation.losses._logits import log_probabilities
+from hf_shrink.distillation.losses._pairs import pair_fault
 from hf_shrink.errors import ShrinkError
 
 
-@LOSSES.add("forward_kl", paper="arXiv:1503.02531")
+@LOSSES.add("forward_kl", paper="arXiv:1503.02531", compares="positions", outputs=("classes",))
 def forward_kl(
     student_logits: Tensor, teacher_logits: Tensor, *, labels: Tensor | None = None, temperature: float = 2.0
 ) -> Tensor:
@@ -17,7 +18,7 @@ def forward_kl(
     Args:
         student_logits: Shape (..., C), any floating dtype; the softmax runs in fp32 or wider.
         teacher_logits: Same shape, over the same classes in the same order.
-        labels: Unused; part of the signature that all losses on logits share.
+        labels: Unused; part of the signature that all losses share.
         temperature: Above 0; higher is softer.
 
     Returns:
@@ -26,7 +27,7 @@ def forward_kl(
     Raises:
         ShrinkError: If the shapes differ or the temperature is not above 0.
     """
-    if fault := logits_fault(student_logits, teacher_logits, temperature):
+    if fault := pair_fault(student_logits, teacher_logits, temperature, "logits"):
         raise ShrinkError(fault)
     student = log_probabilities(student_logits, temperature)  # (..., C)
     teacher = log_probabilities(teacher_logits, temperature)  # (..., C)

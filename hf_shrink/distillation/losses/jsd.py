@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from hf_shrink.distillation.losses import LOSSES
-from hf_shrink.distillation.losses._logits import log_probabilities, logits_fault
+from hf_shrink.distillation.losses._logits import log_probabilities
+from hf_shrink.distillation.losses._pairs import pair_fault
 from hf_shrink.distillation.losses.forward_kl import forward_kl
 from hf_shrink.distillation.losses.reverse_kl import reverse_kl
 from hf_shrink.errors import ShrinkError
 
 
-@LOSSES.add("jsd", paper="arXiv:2306.13649")
+@LOSSES.add("jsd", paper="arXiv:2306.13649", compares="positions", outputs=("classes",))
 def jsd(
     student_logits: Tensor,
     teacher_logits: Tensor,
@@ -31,7 +32,7 @@ def jsd(
     Args:
         student_logits: Shape (..., C), any floating dtype; the softmax runs in fp32 or wider.
         teacher_logits: Same shape, over the same classes in the same order.
-        labels: Unused; part of the signature that all losses on logits share.
+        labels: Unused; part of the signature that all losses share.
         temperature: Above 0; higher is softer.
         beta: Share of the teacher in the mixture, in [0, 1].
 
@@ -41,7 +42,7 @@ def jsd(
     Raises:
         ShrinkError: If the shapes differ, the temperature is not above 0 or beta is outside [0, 1].
     """
-    if fault := logits_fault(student_logits, teacher_logits, temperature):
+    if fault := pair_fault(student_logits, teacher_logits, temperature, "logits"):
         raise ShrinkError(fault)
     if not 0 <= beta <= 1:
         raise ShrinkError(

@@ -3,11 +3,12 @@
 from torch import Tensor
 
 from hf_shrink.distillation.losses import LOSSES
-from hf_shrink.distillation.losses._logits import logits_fault, wide
+from hf_shrink.distillation.losses._logits import wide
+from hf_shrink.distillation.losses._pairs import pair_fault
 from hf_shrink.errors import ShrinkError
 
 
-@LOSSES.add("mse", paper="arXiv:2105.08919")
+@LOSSES.add("mse", paper="arXiv:2105.08919", compares="positions", outputs=("classes", "labels", "values"))
 def mse(
     student_logits: Tensor, teacher_logits: Tensor, *, labels: Tensor | None = None, temperature: float = 2.0
 ) -> Tensor:
@@ -18,7 +19,7 @@ def mse(
     Args:
         student_logits: Shape (..., C), any floating dtype; computed in fp32 or wider.
         teacher_logits: Same shape, over the same classes in the same order.
-        labels: Unused; part of the signature that all losses on logits share.
+        labels: Unused; part of the signature that all losses share.
         temperature: Without effect, though it must be above 0; part of the shared signature.
 
     Returns:
@@ -27,6 +28,6 @@ def mse(
     Raises:
         ShrinkError: If the shapes differ or the temperature is not above 0.
     """
-    if fault := logits_fault(student_logits, teacher_logits, temperature):
+    if fault := pair_fault(student_logits, teacher_logits, temperature, "logits"):
         raise ShrinkError(fault)
     return (wide(student_logits) - wide(teacher_logits)).square().mean(-1)

@@ -1,6 +1,7 @@
 """What every loss in LOSSES must hold; a new one is covered when it is registered."""
 
 import inspect
+import itertools
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ import torch
 from hf_shrink.distillation import LOSSES
 from hf_shrink.errors import ShrinkError
 
-SHAPES = [(4, 5), (2, 3, 5)]
+SHAPES = {"positions": [(4, 5), (2, 3, 5)], "rows": [(4, 5), (2, 3)]}
+OUTPUTS = {"classes", "labels", "values", "features", "hidden"}
+BEYOND_A_SOFTMAX = [name for name in LOSSES if set(LOSSES[name].facts["outputs"]) - {"classes"}]
 
 
 def tensor(*shape, seed, dtype=torch.float32):
@@ -20,6 +23,17 @@ def classes_for(shape):
     classes = torch.arange(torch.Size(shape[:-1]).numel()).reshape(shape[:-1]) % shape[-1]
     classes.view(-1)[0] = -100
     return classes
+
+
+def labels_for(outputs, shape):
+    """What a batch of that task holds: a class a position, a 0 or 1 a label, a number a value."""
+    if outputs == "labels":
+        return (tensor(*shape, seed=2) > 0).float()
+    return tensor(*shape, seed=2) if outputs == "values" else classes_for(shape)
+
+
+def shapes_for(method):
+    return SHAPES[method.facts["compares"]]
 
 
 @pytest.fixture(params=list(LOSSES))
@@ -43,8 +57,36 @@ def test_it_has_the_options_that_all_share(method):
     assert {"labels": None, "temperature": 2.0}.items() <= method.options.items()
 
 
+def test_it_says_what_it_compares(method):
+    assert method.facts["compares"] in SHAPES
+    outputs = method.facts["outputs"]
+    assert isinstance(outputs, tuple)
+    assert outputs
+    assert set(outputs) <= OUTPUTS
+    assert len(set(outputs)) == len(outputs)
+
+
+def test_there_is_a_loss_for_every_kind_of_outputs():
+    assert {outputs for method in LOSSES.values() for outputs in method.facts["outputs"]} == OUTPUTS
+
+
+def test_rows_meet_only_in_the_losses_that_say_so(method):
+    student, teacher = tensor(4, 5, seed=0), tensor(4, 5, seed=1)
+    whole = method.function(student, teacher)
+    parts = torch.cat([method.function(student[rows], teacher[rows]) for rows in (slice(2), slice(2, 4))])
+    alone = torch.isclose(whole, parts, atol=1e-6, rtol=1e-6)
+    assert alone.all() if method.facts["compares"] == "positions" else not alone.any()
+
+
+@pytest.mark.parametrize("name", BEYOND_A_SOFTMAX)
+def test_a_constant_on_all_outputs_counts_where_no_softmax_takes_it_out(name):
+    """A loss that leaves it out would silently teach a multi-label or regression student nothing about it."""
+    teacher = tensor(4, 5, seed=1)
+    assert (LOSSES[name].function(teacher + 3, teacher) > 1e-2).all()
+
+
 def test_it_gives_one_value_a_position(method):
-    for shape in SHAPES:
+    for shape in shapes_for(method):
         value = method.function(tensor(*shape, seed=0), tensor(*shape, seed=1))
         assert value.shape == shape[:-1]
         assert torch.isfinite(value).all()
@@ -107,24 +149,37 @@ def test_extreme_inputs_stay_finite(loss, gap):
     assert student.grad.abs().max() < 1e5
 
 
-def test_no_position_at_all_sums_to_zero_with_a_gradient(loss):
+def test_no_position_at_all_sums_to_zero_with_a_gradient(method):
     student = torch.zeros(0, 5, requires_grad=True)
-    value = loss(student, torch.zeros(0, 5))
+    if method.facts["compares"] == "rows":
+        with pytest.raises(ShrinkError, match="at least 2 rows, got 0"):
+            method.function(student, torch.zeros(0, 5))
+        return
+    value = method.function(student, torch.zeros(0, 5))
     assert value.shape == (0,)
     value.sum().backward()
     assert value.sum().item() == 0
     assert student.grad.shape == (0, 5)
 
 
-def test_other_shapes_are_refused(loss):
-    with pytest.raises(ShrinkError, match="`teacher_logits`"):
-        loss(tensor(4, 5, seed=0), tensor(4, 6, seed=1))
+def test_other_shapes_are_refused(method):
+    student, teacher = list(inspect.signature(method.function).parameters)[:2]
+    assert student.replace("student_", "teacher_") == teacher
+    other = {"positions": (4, 6), "rows": (3, 5)}[method.facts["compares"]]
+    with pytest.raises(ShrinkError, match=f"`{teacher}`"):
+        method.function(tensor(4, 5, seed=0), tensor(*other, seed=1))
+
+
+def test_shapes_that_would_broadcast_are_refused(method):
+    for shape in {"positions": [(1, 5), (4, 1)], "rows": [(1, 5)]}[method.facts["compares"]]:
+        with pytest.raises(ShrinkError, match="`teacher_"):
+            method.function(tensor(4, 5, seed=0), tensor(*shape, seed=1))
 
 
 def test_labels_of_its_task_are_taken(method):
-    for shape in SHAPES:
+    for shape, outputs in itertools.product(shapes_for(method), method.facts["outputs"]):
         student, teacher = tensor(*shape, seed=0), tensor(*shape, seed=1)
-        value = method.function(student, teacher, labels=classes_for(shape))
+        value = method.function(student, teacher, labels=labels_for(outputs, shape))
         assert value.shape == shape[:-1]
         assert torch.isfinite(value).all()
 
