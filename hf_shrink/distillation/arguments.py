@@ -6,7 +6,9 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_shrink.distillation.losses import LOSSES
+from hf_shrink.distillation.pooling import POOLINGS
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.tasks import check_task
 
 
 @dataclass
@@ -22,6 +24,14 @@ class DistillationTrainingArguments(TrainingArguments):
         logit_loss: Name in `LOSSES`.
         logit_loss_kwargs: Options of that loss beside the temperature, as a dictionary or JSON text.
         beta: Option of `jsd`, in [0, 1]: 0 is the forward, 1 the reverse divergence.
+        hidden_weight: Weight of the term on hidden states, at least 0; 0 leaves it out.
+        hidden_loss: Name in `LOSSES` of a loss on hidden states.
+        layer_map: Which layer of the student is held against which of the teacher: "uniform" over the depth, "last"
+            against last, "skip" (all but the last, against every k-th), or pairs such as "0:0,1:2", counted from 0.
+        task: Name in `TASKS`; found from the student if None.
+        pooling: One vector a row in place of one a token, "mean", "cls", "last" or "max": for embeddings, where None
+            takes what the model's sentence-transformers settings say, and for the hidden states, where None compares
+            token by token.
         disable_dropout: Train the student without dropout, which blurs what it is to match: 0.6 points over 3
             seeds in `benchmarks/results/student_dropout.json`.
         teacher_model_init_kwargs: Keyword arguments for `from_pretrained` where `teacher_model` is a name, as a
@@ -44,6 +54,23 @@ class DistillationTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "Options (JSON) of the teacher loss beside the temperature."}
     )
     beta: float = field(default=0.5, metadata={"help": "Of jsd, 0 to 1: 0 is the forward, 1 the reverse divergence."})
+    hidden_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the term on hidden states, at least 0; 0 leaves it out."}
+    )
+    hidden_loss: str = field(default="hidden_mse", metadata={"help": "Loss on hidden states: a name in LOSSES."})
+    layer_map: str = field(
+        default="uniform",
+        metadata={"help": 'Layers to compare: "uniform", "last", "skip", or pairs (student:teacher) such as 0:0,1:2.'},
+    )
+    task: str | None = field(
+        default=None, metadata={"help": "What the model is for; found from its head if left out."}
+    )
+    pooling: str | None = field(
+        default=None,
+        metadata={
+            "help": "One vector a row from its tokens: mean, cls, last or max; for embeddings and hidden states."
+        },
+    )
     disable_dropout: bool = field(default=False, metadata={"help": "Train the student without dropout."})
     teacher_model_init_kwargs: dict[str, Any] | str | None = field(
         default=None,
@@ -63,11 +90,30 @@ class DistillationTrainingArguments(TrainingArguments):
             raise ShrinkError(
                 f"`beta` must be in [0, 1], got {self.beta}. 0 is the forward, 1 the reverse divergence."
             )
+        if not 0 <= self.hidden_weight < float("inf"):
+            raise ShrinkError(
+                f"`hidden_weight` must be a finite number of at least 0, got {self.hidden_weight}. "
+                "0 leaves the hidden states out."
+            )
+        self._check_names()
         own = sorted(set(LOSSES[self.logit_loss].options) - {"labels", "temperature", "beta"})
         if unknown := sorted(set(self.logit_loss_kwargs or {}) - set(own)):
             raise ShrinkError(
                 f"`logit_loss_kwargs` must hold options of {self.logit_loss} ({own}), got {unknown[0]!r}. "
                 "The temperature and beta are arguments of their own."
+            )
+
+    def _check_names(self) -> None:
+        if self.task is not None:
+            check_task(self.task)
+        if self.pooling is not None and self.pooling not in POOLINGS:
+            raise ShrinkError(
+                f"`pooling` must be one of {sorted(POOLINGS)}, got {self.pooling!r}. Choose one of these."
+            )
+        on_hidden = [name for name, loss in LOSSES.items() if "hidden" in loss.facts["outputs"]]
+        if self.hidden_loss not in on_hidden:
+            raise ShrinkError(
+                f"`hidden_loss` must be one of {on_hidden}, got {self.hidden_loss!r}. Choose one of these."
             )
 
     @property

@@ -1,22 +1,37 @@
 """The teacher beside a Trainer: loaded, frozen, placed, and asked for what the student is to match."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from hf_shrink.distillation.alignment import align_classes, check_vocabularies
-from hf_shrink.distillation.arguments import DistillationTrainingArguments
+from hf_shrink.distillation.alignment import check_vocabularies
+from hf_shrink.distillation.hidden import select_states
+from hf_shrink.distillation.views import View, with_decoder_inputs
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.models import load_model, load_processing_class
 from hf_shrink.inputs.tasks import find_task, inner_model, model_config
 
-TASK = "single_label_classification"
+LABEL_NAMES = ("labels", "start_positions", "end_positions")  # with these a model would compute a loss of its own
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a teacher says about one batch.
+
+    Args:
+        scores: As the task's view gives them, in the student's class order; shape (..., C).
+        hidden: States of the layers that were asked for, each of shape (B, T, D), or (B, D) if pooled.
+    """
+
+    scores: Tensor
+    hidden: tuple[Tensor, ...] = ()
 
 
 class Teacher:
@@ -24,13 +39,27 @@ class Teacher:
 
     Args:
         model: The teacher; its parameters stop requiring gradients.
+        view: How the task's outputs are read.
         index: Order of its classes as the student has them, shape (C,), or None.
+        layers: Layers whose hidden states are wanted, counted from 0.
+        pooling: How these states become one vector a row; None leaves those of all tokens.
     """
 
-    def __init__(self, model: nn.Module, index: torch.Tensor | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        view: View,
+        index: Tensor | None = None,
+        layers: Sequence[int] = (),
+        pooling: str | None = None,
+    ) -> None:
         self.model = model.requires_grad_(False).eval()
         self.parameters = forward_parameters(model)
-        self.index = index
+        self.config = config_of(model, "teacher_model")
+        self._view = view
+        self._index = index
+        self._layers = tuple(layers)
+        self._pooling = pooling
 
     def place(self, accelerator: Accelerator) -> None:
         """Put the teacher where the Trainer computes.
@@ -41,59 +70,78 @@ class Teacher:
         self.model = accelerator.prepare_model(self.model, evaluation_mode=True)
 
     @torch.no_grad()
-    def __call__(self, inputs: Mapping[str, Any]) -> torch.Tensor:
+    def __call__(self, inputs: Mapping[str, Any], *, hidden: bool = False) -> Taught:
         """Run the teacher.
 
         Args:
             inputs: A prepared batch; what the teacher's `forward` does not know is left out.
+            hidden: Whether the states of its layers are wanted too.
 
         Returns:
-            Logits of shape (..., C) in the student's class order.
+            What the student is to match.
         """
-        known = {key: value for key, value in inputs.items() if key in self.parameters and key != "labels"}
-        logits = self.model(**known).logits
-        if self.index is not None:
-            self.index = self.index.to(logits.device)
-            logits = logits[..., self.index]
-        return logits
+        outputs = self.model(**self.own_inputs(inputs), **({"output_hidden_states": True} if hidden else {}))
+        scores = self._view.scores(outputs, inputs)
+        if self._index is not None:
+            self._index = self._index.to(scores.device)
+            scores = scores[..., self._index]
+        if not hidden:
+            return Taught(scores)
+        states = select_states(outputs.hidden_states, self._layers, inputs.get("attention_mask"), self._pooling)
+        return Taught(scores, states)
+
+    def own_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """What of a batch this teacher reads.
+
+        Args:
+            inputs: A batch.
+
+        Returns:
+            Arguments of its `forward`, without labels.
+        """
+        if self._view.task == "seq2seq_lm":
+            inputs = with_decoder_inputs(inputs, self.config)
+        return {name: value for name, value in inputs.items() if name in self.parameters and name not in LABEL_NAMES}
 
 
-def make_teacher(
+def load_teacher(
     student: nn.Module,
-    teacher_model: nn.Module | str | Path | None,
-    args: DistillationTrainingArguments,
+    teacher_model: nn.Module | str | Path,
+    *,
+    task: str,
+    same_head: bool,
+    init_kwargs: Mapping[str, Any],
     processing_class: Any,
-) -> Teacher | None:
+) -> nn.Module:
     """Load a teacher and hold it against its student.
 
     Args:
         student: The model that will be trained.
-        teacher_model: The teacher, a folder, a Hub id, or None.
-        args: For `teacher_model_init_kwargs`.
+        teacher_model: The teacher, a folder or a Hub id.
+        task: What the student is for.
+        same_head: Whether the teacher's own head must say so too.
+        init_kwargs: For `from_pretrained`, where the teacher is given by name.
         processing_class: What made the inputs, where it is known.
 
     Returns:
-        The teacher, or None where there is none.
+        The teacher.
 
     Raises:
-        ShrinkError: If the two do not share task, labels and vocabulary.
+        ShrinkError: If the two do not share task and vocabulary.
     """
-    if teacher_model is None:
-        return None
     given = isinstance(teacher_model, nn.Module)
-    init_kwargs: Any = args.teacher_model_init_kwargs or {}
     tokenizer = None if given else load_processing_class(teacher_model)
     teacher: nn.Module = load_model(teacher_model, **({} if given else init_kwargs))
     if teacher is student:
         raise ShrinkError("`teacher_model` must be another object than `model`. Copy it first: make_student() does.")
-    if find_task(teacher) != TASK:
+    if same_head and (theirs := find_task(teacher)) != task:
         raise ShrinkError(
-            f"`teacher_model` must be a single-label classifier as the student is, got one for "
-            f"{find_task(teacher)}. Fine-tune it on this task first."
+            f"`teacher_model` must be a model for {task} as the student is, got one for {theirs}. "
+            "Fine-tune it on this task first."
         )
     student_config, teacher_config = config_of(student, "model"), config_of(teacher, "teacher_model")
     check_vocabularies(student_config, teacher_config, _tokenizer(processing_class), _tokenizer(tokenizer))
-    return Teacher(teacher, align_classes(student_config, teacher_config))
+    return teacher
 
 
 def config_of(model: nn.Module, argument: str) -> PretrainedConfig:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
@@ -14,17 +14,18 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from hf_shrink.distillation.arguments import DistillationTrainingArguments
 from hf_shrink.distillation.dropout import disable_dropout
-from hf_shrink.distillation.losses import LOSSES
-from hf_shrink.distillation.teacher import TASK, config_of, forward_parameters, make_teacher
+from hf_shrink.distillation.guidance import NAMED_CLASSES, make_guidance
+from hf_shrink.distillation.teacher import LABEL_NAMES, Taught, Teacher, config_of, forward_parameters
 from hf_shrink.distillation.trainer_card import CardFacts, as_tuple, trainer_card
+from hf_shrink.distillation.views import Reading, agreement, label_loss, with_decoder_inputs
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation.quality import as_compute_metrics
 from hf_shrink.inputs.labels import check_labels
 from hf_shrink.inputs.models import load_model
 from hf_shrink.inputs.tasks import find_task
 
-IGNORED = -100  # the label of a row or token that the label term leaves out, as everywhere in transformers
-TEACHER, LABELS = 0, 1  # what is counted in a batch: rows for the teacher, labelled rows
+HEARD, LABELS, ROWS = range(3)  # what a Reading counts
+PROJECTIONS = "distillation_projections.safetensors"  # beside the optimizer in a checkpoint
 
 
 class DistillationTrainer(Trainer):
@@ -32,7 +33,8 @@ class DistillationTrainer(Trainer):
 
     It takes what `transformers.Trainer` takes. The gradient of an optimizer step is the same however its rows are
     spread over accumulated batches and processes: every term is a sum over positions, divided by their number in the
-    whole step. `teacher_model=None` trains as `Trainer` does.
+    whole step. `teacher_model=None` trains as `Trainer` does. The task is found from the student's head and
+    `problem_type`, unless `args.task` names it.
 
     Args:
         model: The student, or a folder or Hub id.
@@ -42,8 +44,8 @@ class DistillationTrainer(Trainer):
         **kwargs: Any other argument of `transformers.Trainer`.
 
     Raises:
-        ShrinkError: If teacher and student do not share labels and vocabulary, if labels lie outside the range, or if
-            the task is not single-label classification.
+        ShrinkError: If teacher and student do not share task, labels and vocabulary, if labels lie outside the range,
+            or if a loss does not fit the task.
     """
 
     _tag_names: ClassVar[list[str]] = ["hf-shrink", "distillation"]
@@ -66,11 +68,12 @@ class DistillationTrainer(Trainer):
             )
         student = _student(model, kwargs.get("model_init"))
         if compute_metrics is not None:
-            compute_metrics = as_compute_metrics(compute_metrics, task=find_task(student))
-        for dataset in (kwargs.get("train_dataset"), kwargs.get("eval_dataset")):
-            _check_labels(dataset, len(config_of(student, "model").id2label or {}))
-        self.teacher = make_teacher(student, teacher_model, args, kwargs.get("processing_class"))
-        self._logit_loss = LOSSES.resolve(args.logit_loss)
+            compute_metrics = as_compute_metrics(compute_metrics, task=find_task(student, args.task))
+        self._guidance = make_guidance(student, teacher_model, args, kwargs.get("processing_class"))
+        if self._guidance.view.task in NAMED_CLASSES:
+            for dataset in (kwargs.get("train_dataset"), kwargs.get("eval_dataset")):
+                _check_labels(dataset, len(config_of(student, "model").id2label or {}))
+        self._student_config = config_of(student, "model")
         self._student_parameters = forward_parameters(student)
         self._terms: dict[str, Tensor] = {}  # sums since the last log, on the device: a log is the only host sync
         self._term_steps = 0
@@ -85,7 +88,15 @@ class DistillationTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         if self.teacher is not None:
             self.teacher.place(self.accelerator)
+        if self._guidance.hidden is not None:
+            self._guidance.hidden.to(self.args.device)
 
+    @property
+    def teacher(self) -> Teacher | None:
+        """The teacher, frozen; None without one."""
+        return self._guidance.teacher
+
+    # ------------------------------------------------------------------ the student and what is trained with it
     def call_model_init(self, trial: Any = None) -> nn.Module:
         """Make a student for a run of `model_init`.
 
@@ -95,7 +106,58 @@ class DistillationTrainer(Trainer):
         Returns:
             The student.
         """
+        for projection in self._projections:
+            projection.reset_parameters()
         return _without_dropout(super().call_model_init(trial), self.args)
+
+    @property
+    def _projections(self) -> Any:
+        hidden = self._guidance.hidden
+        return () if hidden is None or hidden.projections is None else hidden.projections
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Make the optimizer, and let it train the learned projections too.
+
+        Args:
+            *args: Handed on.
+            **kwargs: Handed on.
+
+        Returns:
+            The optimizer.
+        """
+        optimizer = super().create_optimizer(*args, **kwargs)
+        known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        own = [parameter for projection in self._projections for parameter in projection.parameters()]
+        if own and id(own[0]) not in known:
+            optimizer.add_param_group({"params": own, "weight_decay": 0.0})
+        return optimizer
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Run one batch forward and backward, and share the projections' gradient among the processes.
+
+        Args:
+            *args: Handed on.
+            **kwargs: Handed on.
+
+        Returns:
+            The loss of the batch.
+        """
+        loss = super().training_step(*args, **kwargs)
+        if self.accelerator.sync_gradients and self.accelerator.num_processes > 1:
+            for projection in self._projections:  # beside the student, where DDP does not see them
+                for parameter in projection.parameters():
+                    parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
+        return loss
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self._projections and self.args.should_save:
+            save_file(self._projections.state_dict(), Path(output_dir) / PROJECTIONS)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self._projections and checkpoint is not None:
+            self._projections.load_state_dict(load_file(Path(checkpoint) / PROJECTIONS))
 
     # ------------------------------------------------------------------ the loss
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
@@ -107,14 +169,16 @@ class DistillationTrainer(Trainer):
             device: Where the counts go.
 
         Returns:
-            The batches, and counts of shape (2,): rows, and rows with a label, over all processes.
+            The batches, and counts of shape (3,) over all processes: positions that hear the teacher, labels, rows.
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        counts = torch.zeros(2, dtype=torch.long, device=device)
+        counts = torch.zeros(3, dtype=torch.long, device=device)
         for batch in batches:
-            counts += _count(batch).to(device)
+            counts += self._guidance.view.read(batch).counts().to(device)
         if self._averages_across_devices():
             counts = self.accelerator.reduce(counts, reduction="sum")
+        for projection in self._projections:
+            projection.zero_grad()  # Trainer empties the gradients of its model alone
         return batches, counts
 
     def compute_loss(
@@ -124,60 +188,76 @@ class DistillationTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Weigh the teacher term against the label term.
+        """Weigh the teacher's terms against the label term.
 
         Args:
             model: The student as the Trainer wrapped it.
-            inputs: A prepared batch; rows whose label is -100 learn from the teacher alone.
+            inputs: A prepared batch; positions whose label is -100 have no label.
             return_outputs: Whether the student's outputs are wanted too.
             num_items_in_batch: The counts of `get_batch_samples`; in evaluation the batch's own counts are used.
 
         Returns:
             The loss, a scalar, or the loss with the outputs.
         """
-        labels = inputs.get("labels")
-        own = {k: v for k, v in inputs.items() if k in self._student_parameters and k != "labels"}
-        outputs = model(**own)
-        counts = num_items_in_batch if model.training else _count(inputs).to(outputs.logits.device)
-        teacher_logits = self._ask_teacher(inputs)
-        terms = self._loss_terms(outputs, teacher_logits, labels, counts)
-        alpha = self.args.alpha if labels is not None else 1.0
-        weights = {"kd_loss": alpha, "ce_loss": 1 - alpha} if self.teacher is not None else {"ce_loss": 1.0}
+        reading = self._guidance.view.read(inputs)
+        hidden = self._guidance.hidden is not None and model.training
+        outputs = model(**self._own_inputs(inputs), **({"output_hidden_states": True} if hidden else {}))
+        scores = self._guidance.view.scores(outputs, inputs)
+        counts = num_items_in_batch if model.training else reading.counts().to(scores.device)
+        taught = self._ask_teacher(inputs, hidden)
+        terms = self._loss_terms(outputs, scores, taught, reading, counts)
+        if hidden and taught is not None:
+            terms["hidden_loss"] = self._hidden_term(outputs, taught, inputs) / counts[ROWS]
+        weights = self._weights(labelled=reading.labels is not None)
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         if not model.training:
-            self._tally(terms, outputs.logits, teacher_logits, counts)
+            self._tally(terms, scores, taught, reading, counts)
         else:
             self._remember(terms)
             if self._averages_across_devices():
                 loss = loss * self.accelerator.num_processes  # DDP averages gradients: undo it, the counts are global
         return (loss, outputs) if return_outputs else loss
 
-    def _ask_teacher(self, inputs: Mapping[str, Any]) -> Tensor | None:
+    def _own_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """What the student reads: no labels, or it would compute a loss of its own."""
+        if self._guidance.view.task == "seq2seq_lm":
+            inputs = with_decoder_inputs(inputs, self._student_config)
+        return {k: v for k, v in inputs.items() if k in self._student_parameters and k not in LABEL_NAMES}
+
+    def _weights(self, *, labelled: bool) -> dict[str, float]:
+        if self.teacher is None:
+            return {"ce_loss": 1.0}
+        alpha = self.args.alpha if labelled else 1.0
+        return {"kd_loss": alpha, "ce_loss": 1 - alpha, "hidden_loss": self.args.hidden_weight}
+
+    def _ask_teacher(self, inputs: Mapping[str, Any], hidden: bool) -> Taught | None:
         if self.teacher is None:
             return None
         with self.accelerator.autocast():
-            return self.teacher(inputs)
+            return self.teacher(inputs, hidden=hidden)
 
     def _loss_terms(
-        self, outputs: Any, teacher_logits: Tensor | None, labels: Tensor | None, counts: Tensor
+        self, outputs: Any, scores: Tensor, taught: Taught | None, reading: Reading, counts: Tensor
     ) -> dict[str, Tensor]:
-        """Each term summed over this batch's rows and divided by the counts of the step."""
+        """Each term summed over this batch's positions and divided by the counts of the step."""
         terms = {}
-        if teacher_logits is not None:
-            divergence = self._logit_loss(
-                outputs.logits, teacher_logits, labels=labels, **self.args.loss_options
-            )  # (B,)
-            terms["kd_loss"] = divergence.sum() / counts[TEACHER]
-        if labels is not None:
-            terms["ce_loss"] = self._label_loss(outputs, labels, counts[LABELS])
+        if taught is not None:
+            divergence = self._guidance.compare(scores, taught, reading, self.args.loss_options)
+            # Without anything heard, or any label, in a step its term is 0, not NaN.
+            terms["kd_loss"] = torch.where(reading.heard, divergence, 0.0).sum() / counts[HEARD].clamp(min=1)
+        if reading.labels is not None:
+            terms["ce_loss"] = self._label_term(outputs, scores, reading, counts[LABELS])
         return terms
 
-    def _label_loss(self, outputs: Any, labels: Tensor, count: Tensor) -> Tensor:
+    def _label_term(self, outputs: Any, scores: Tensor, reading: Reading, count: Tensor) -> Tensor:
         if self.compute_loss_func is not None:
-            return self.compute_loss_func(outputs, labels, num_items_in_batch=count)
+            return self.compute_loss_func(outputs, reading.labels, num_items_in_batch=count)
         smoothing = self.args.label_smoothing_factor
-        total = F.cross_entropy(outputs.logits.float(), labels, reduction="sum", label_smoothing=smoothing)
-        return total / count.clamp(min=1)  # a step without any label adds 0, not NaN
+        return label_loss(self._guidance.view, scores, reading, count.clamp(min=1), smoothing)
+
+    def _hidden_term(self, outputs: Any, taught: Taught, inputs: Mapping[str, Any]) -> Tensor:
+        match: Any = self._guidance.hidden
+        return match(outputs.hidden_states, taught.hidden, inputs.get("attention_mask")).sum()
 
     def _averages_across_devices(self) -> bool:
         return self.args.average_tokens_across_devices and self.accelerator.num_processes > 1
@@ -211,16 +291,46 @@ class DistillationTrainer(Trainer):
             self._terms, self._term_steps = {}, 0
         super().log(logs, *args, **kwargs)
 
-    def _tally(self, terms: dict[str, Tensor], logits: Tensor, teacher_logits: Tensor | None, counts: Tensor) -> None:
-        sums = {"rows": counts[TEACHER], "labelled": counts[LABELS]}
+    def _tally(
+        self, terms: dict[str, Tensor], scores: Tensor, taught: Taught | None, reading: Reading, counts: Tensor
+    ) -> None:
+        sums = {"heard": counts[HEARD], "labelled": counts[LABELS]}
         if "ce_loss" in terms:
             sums["ce_loss"] = terms["ce_loss"] * counts[LABELS]
-        if teacher_logits is not None:
-            sums["kd_loss"] = terms["kd_loss"] * counts[TEACHER]
-            sums["agreement"] = (logits.argmax(-1) == teacher_logits.argmax(-1)).sum()
+        if taught is not None:
+            sums["kd_loss"] = terms["kd_loss"] * counts[HEARD]
+            alike = agreement(self._guidance.view, scores, taught.scores, reading.heard)
+            sums |= {} if alike is None else {"agreement": alike}
         for name, value in sums.items():
             value = value.detach().double()
             self._evaluation[name] = self._evaluation[name] + value if name in self._evaluation else value
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor | Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor | None, Any, Any]:
+        """Predict as Trainer does; a batch without labels is held against the teacher.
+
+        Args:
+            model: The student.
+            inputs: A batch.
+            prediction_loss_only: Whether predictions are thrown away.
+            ignore_keys: Outputs of the model to leave out.
+
+        Returns:
+            Loss, predictions and labels, each where there is one.
+        """
+        labelled = self.label_names and all(inputs.get(name) is not None for name in self.label_names)
+        if labelled or self.teacher is None:
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+            scores = None if prediction_loss_only else self._guidance.view.scores(outputs, inputs)
+        return loss.detach(), scores, None
 
     def evaluation_loop(
         self,
@@ -241,13 +351,13 @@ class DistillationTrainer(Trainer):
 
         Returns:
             Trainer's output; its metrics hold `eval_ce_loss` and, with a teacher, `eval_kd_loss` and `eval_agreement`
-            (share of rows with equal argmax).
+            (share of positions with equal argmax).
         """
         self._evaluation = {}
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         metrics = {}
         sums = {name: self.accelerator.reduce(v, reduction="sum").item() for name, v in self._evaluation.items()}
-        for name, per in (("kd_loss", "rows"), ("ce_loss", "labelled"), ("agreement", "rows")):
+        for name, per in (("kd_loss", "heard"), ("ce_loss", "labelled"), ("agreement", "heard")):
             if name in sums and sums[per]:
                 metrics[f"{metric_key_prefix}_{name}"] = sums[name] / sums[per]
         # Ours first: a notebook's table takes its prefix from the last metric that ends in "_loss".
@@ -295,14 +405,6 @@ class DistillationTrainer(Trainer):
         (Path(str(self.args.output_dir)) / "README.md").write_text(card, encoding="utf-8")
 
 
-def _count(batch: Mapping[str, Any]) -> Tensor:
-    """Rows, and rows with a label, of one batch; shape (2,)."""
-    labels = batch.get("labels")
-    if labels is not None:
-        return torch.stack([torch.tensor(len(labels), device=labels.device), (labels != IGNORED).sum()])
-    return torch.tensor([len(next(v for v in batch.values() if isinstance(v, Tensor))), 0])
-
-
 def _without_dropout(student: nn.Module, args: DistillationTrainingArguments) -> nn.Module:
     if args.disable_dropout:
         disable_dropout(student)
@@ -313,13 +415,7 @@ def _student(model: nn.Module | str | Path | None, model_init: Any) -> nn.Module
     """The student, checked; with `model_init` one that stands for those to come."""
     if model is None and model_init is None:
         raise ShrinkError("`model` must be given, got None. Make a student with make_student(teacher, …).")
-    student = model_init() if model is None else load_model(model)
-    task = find_task(student)
-    if task != TASK:
-        raise ShrinkError(
-            f"`model` must be a single-label classifier, got one for {task}. No other task is distilled yet."
-        )
-    return student
+    return model_init() if model is None else load_model(model)
 
 
 def _check_labels(dataset: Any, num_labels: int) -> None:

@@ -128,6 +128,7 @@ def _check_multi_hot(values: pa.Array, column: str, num_labels: int) -> None:
         )
     flat = _flatten(values)
     inside = pc.and_(pc.greater_equal(flat, 0), pc.less_equal(flat, 1))  # false for NaN
+    inside = pc.or_(inside, pc.equal(flat, IGNORED))
     if not pc.all(inside, min_count=0).as_py():
         raise ShrinkError(f"`label_column` must hold shares in [0, 1], but {column!r} has others. Scale them first.")
 

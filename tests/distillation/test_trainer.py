@@ -1,10 +1,5 @@
 """DistillationTrainer against a loss written by hand, against Trainer, and under the conditions of real training."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,71 +9,30 @@ from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from hf_shrink.distillation import LOSSES, DistillationTrainer, DistillationTrainingArguments, make_student
 from hf_shrink.errors import ShrinkError
-from tests.distillation.one_step import ALPHA, LABELS, TEMPERATURE, one_step, rows, student, teacher
+from tests.distillation.gradients import assert_same_gradient
+from tests.distillation.one_step import ALPHA, TEMPERATURE, one_step
+from tests.distillation.tasks import CLASSES, TASK_CASES, gradient_by_hand
 from tests.models import tiny_bert_classifier, tiny_tokenizer
 
-ROOT = Path(__file__).parents[2]
+SINGLE = TASK_CASES["single_label_classification"]
+rows, student, teacher = SINGLE.rows, SINGLE.student, SINGLE.teacher
+TASK_OF_OUTPUTS = {
+    "single_label_classification": "classes",
+    "multi_label_classification": "labels",
+    "regression": "values",
+    "feature_extraction": "features",
+}
 
 
 def batch():
     return DataCollatorWithPadding(tiny_tokenizer())([dict(row) for row in rows()])
 
 
-def gradient_by_hand(alpha=ALPHA):
-    """alpha · T² · KL(teacher ‖ student) over eight rows + (1 - alpha) · CE over the seven with a label, in full."""
-    model, inputs = student().train(), batch()
-    labels = inputs.pop("labels")
-    with torch.no_grad():
-        target = F.softmax(teacher()(**inputs).logits / TEMPERATURE, dim=-1)
-    logits = model(**inputs).logits
-    log_student = F.log_softmax(logits / TEMPERATURE, dim=-1)
-    divergence = (target * (target.log() - log_student)).sum(-1).sum() / len(labels)
-    known = labels != -100
-    entropy = -F.log_softmax(logits[known], dim=-1)[torch.arange(int(known.sum())), labels[known]].mean()
-    (alpha * TEMPERATURE**2 * divergence + (1 - alpha) * entropy).backward()
-    return {name: parameter.grad for name, parameter in model.named_parameters()}
-
-
-def assert_same_gradient(one, other, tolerance=1e-6):
-    assert one.keys() == other.keys()
-    for name in one:
-        torch.testing.assert_close(
-            one[name], other[name], rtol=1e-5, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
-        )
-
-
-def in_processes(count, output, *arguments):
-    """The gradient of a step that `count` gloo processes share."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    command += ["-m", "tests.distillation.one_step", str(output), *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-6000:]
-    return load_file(output)
-
-
-@pytest.mark.parametrize(("batch_size", "accumulation"), [(8, 1), (4, 2), (1, 8), (3, 3)])
-def test_gradient_is_the_one_written_by_hand(tmp_path, batch_size, accumulation):
-    gradient, _ = one_step(tmp_path, batch_size, accumulation, teacher_model=teacher())
-    assert_same_gradient(gradient, gradient_by_hand())
-
-
-@pytest.mark.parametrize(("batch_size", "accumulation"), [(4, 1), (1, 4)])
-def test_gradient_is_the_same_in_two_processes(tmp_path, batch_size, accumulation):
-    gradient = in_processes(2, tmp_path / "gradient.safetensors", batch_size, accumulation)
-    assert_same_gradient(gradient, gradient_by_hand())
-
-
-def test_a_trainer_that_ignored_its_teacher_would_be_seen():
-    heard, ignored = gradient_by_hand(), gradient_by_hand(alpha=0.0)
-    assert (heard["classifier.weight"] - ignored["classifier.weight"]).abs().max() > 1e-2
-
-
 def test_options_reach_the_loss(tmp_path):
     at_the_limit, between = (
         one_step(tmp_path, 8, 1, teacher_model=teacher(), logit_loss="jsd", beta=beta)[0] for beta in (0.0, 0.5)
     )
-    assert_same_gradient(at_the_limit, gradient_by_hand())
+    assert_same_gradient(at_the_limit, gradient_by_hand(SINGLE, ALPHA, TEMPERATURE))
     assert (between["classifier.weight"] - at_the_limit["classifier.weight"]).abs().max() > 1e-2
     light, heavy = (
         one_step(
@@ -89,18 +43,27 @@ def test_options_reach_the_loss(tmp_path):
     assert (light["classifier.weight"] - heavy["classifier.weight"]).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("loss", list(LOSSES))
+ON_SCORES = {  # a task whose scores a loss can compare, for every loss that takes each position by itself
+    name: next(task for task, kind in TASK_OF_OUTPUTS.items() if kind in loss.facts["outputs"])
+    for name, loss in LOSSES.items()
+    if loss.facts["compares"] == "positions"
+}
+
+
+@pytest.mark.parametrize("loss", ON_SCORES)
 def test_every_loss_gives_the_same_gradient_however_its_rows_are_spread(tmp_path, loss):
+    task = ON_SCORES[loss]
     whole, accumulated = (
-        one_step(tmp_path, size, 8 // size, teacher_model=teacher(), logit_loss=loss)[0] for size in (8, 1)
+        one_step(tmp_path, n, 8 // n, task=task, teacher_model=TASK_CASES[task].teacher(), logit_loss=loss)[0]
+        for n in (8, 1)
     )
     assert_same_gradient(whole, accumulated)
 
 
-@pytest.mark.parametrize("accumulation", [1, 8])
-def test_without_a_teacher_the_gradient_is_that_of_the_whole_batch(tmp_path, accumulation):
-    gradient, _ = one_step(tmp_path, 8 // accumulation, accumulation, teacher_model=None)
-    assert_same_gradient(gradient, gradient_by_hand(alpha=0.0))
+def test_a_loss_between_rows_is_taken(tmp_path):
+    similar, _ = one_step(tmp_path, 8, 1, teacher_model=teacher(), logit_loss="similarity_preserving")
+    ignored = gradient_by_hand(SINGLE, 0.0, TEMPERATURE)
+    assert (similar["classifier.weight"] - ignored["classifier.weight"]).abs().max() > 1e-4
 
 
 def curve(trainer_class, arguments_class, output_dir, **more):
@@ -168,8 +131,8 @@ def test_evaluation_reports_terms_and_agreement(tmp_path):
     inputs.pop("labels")
     with torch.no_grad():
         own, theirs = student()(**inputs).logits, teacher()(**inputs).logits
-    known = torch.tensor(LABELS) != -100
-    entropy = F.cross_entropy(own[known], torch.tensor(LABELS)[known])
+    known = torch.tensor(CLASSES) != -100
+    entropy = F.cross_entropy(own[known], torch.tensor(CLASSES)[known])
     agreement = (own.argmax(-1) == theirs.argmax(-1)).double().mean()
     assert metrics["eval_agreement"] == pytest.approx(agreement.item())
     assert 0 < agreement < 1

@@ -2,7 +2,8 @@
 
 Each registers two facts beside its paper. `compares` is "positions" where each position stands by itself, and "rows"
 where the rows of a batch are held against each other, so that splitting the batch changes the loss. `outputs` is a
-tuple of the kinds of outputs that it can compare: "classes" (logits of one softmax), "labels" (logits of independent
+tuple of the kinds of outputs that it can compare: "classes" (logits of one softmax), "spans" (of one over
+the tokens), "labels" (logits of independent
 sigmoids), "values" (regression), "features" (embedding vectors), "hidden" (hidden states).
 """
 

@@ -9,7 +9,7 @@ from hf_shrink.distillation.losses._pairs import pair_fault
 from hf_shrink.errors import ShrinkError
 
 
-@LOSSES.add("forward_kl", paper="arXiv:1503.02531", compares="positions", outputs=("classes",))
+@LOSSES.add("forward_kl", paper="arXiv:1503.02531", compares="positions", outputs=("classes", "spans"))
 def forward_kl(
     student_logits: Tensor, teacher_logits: Tensor, *, labels: Tensor | None = None, temperature: float = 2.0
 ) -> Tensor:

@@ -13,7 +13,7 @@ from hf_shrink.distillation.losses.reverse_kl import reverse_kl
 from hf_shrink.errors import ShrinkError
 
 
-@LOSSES.add("jsd", paper="arXiv:2306.13649", compares="positions", outputs=("classes",))
+@LOSSES.add("jsd", paper="arXiv:2306.13649", compares="positions", outputs=("classes", "spans"))
 def jsd(
     student_logits: Tensor,
     teacher_logits: Tensor,

@@ -9,7 +9,7 @@ from hf_shrink.distillation.losses._pairs import pair_fault
 from hf_shrink.errors import ShrinkError
 
 
-@LOSSES.add("reverse_kl", paper="arXiv:2306.08543", compares="positions", outputs=("classes",))
+@LOSSES.add("reverse_kl", paper="arXiv:2306.08543", compares="positions", outputs=("classes", "spans"))
 def reverse_kl(
     student_logits: Tensor, teacher_logits: Tensor, *, labels: Tensor | None = None, temperature: float = 2.0
 ) -> Tensor:

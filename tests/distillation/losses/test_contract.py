@@ -10,8 +10,8 @@ from hf_shrink.distillation import LOSSES
 from hf_shrink.errors import ShrinkError
 
 SHAPES = {"positions": [(4, 5), (2, 3, 5)], "rows": [(4, 5), (2, 3)]}
-OUTPUTS = {"classes", "labels", "values", "features", "hidden"}
-BEYOND_A_SOFTMAX = [name for name in LOSSES if set(LOSSES[name].facts["outputs"]) - {"classes"}]
+OUTPUTS = {"classes", "spans", "labels", "values", "features", "hidden"}
+BEYOND_A_SOFTMAX = [name for name in LOSSES if set(LOSSES[name].facts["outputs"]) - {"classes", "spans"}]
 
 
 def tensor(*shape, seed, dtype=torch.float32):

@@ -1,0 +1,142 @@
+"""What a teacher brings to a run: the teacher itself, how its task is read, and the losses that compare the two."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_shrink.distillation.alignment import align_classes
+from hf_shrink.distillation.arguments import DistillationTrainingArguments
+from hf_shrink.distillation.hidden import HiddenMatch, depth_and_width, layer_pairs
+from hf_shrink.distillation.losses import LOSSES
+from hf_shrink.distillation.pooling import pooling_of
+from hf_shrink.distillation.teacher import Taught, Teacher, config_of, load_teacher
+from hf_shrink.distillation.views import Reading, View, view_of
+from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.tasks import find_task
+from hf_shrink.registry import Method
+
+NAMED_CLASSES = (  # tasks whose outputs bear the names of `id2label`
+    "single_label_classification",
+    "multi_label_classification",
+    "regression",
+    "token_classification",
+    "image_classification",
+    "audio_classification",
+)
+VOCABULARY_TASKS = ("masked_lm", "causal_lm", "seq2seq_lm")
+# What stands in for forward KL, the default, where the outputs are no softmax.
+STANDS_IN = {"labels": "binary_kl", "values": "regression_mse", "features": "cosine"}
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What the trainer asks of a teacher.
+
+    Args:
+        view: How the task is read.
+        teacher: None trains on labels alone.
+        logit_loss: Compares the scores.
+        hidden: Compares hidden states; None where they are not wanted.
+    """
+
+    view: View
+    teacher: Teacher | None
+    logit_loss: Callable[..., Tensor]
+    hidden: HiddenMatch | None
+
+    def compare(self, scores: Tensor, taught: Taught, reading: Reading, options: Mapping[str, Any]) -> Tensor:
+        """Run the loss on the scores.
+
+        Args:
+            scores: The student's, shape (..., C).
+            taught: What the teacher says.
+            reading: The batch.
+            options: Keyword arguments of the loss.
+
+        Returns:
+            One value a position, shape (...).
+        """
+        theirs = taught.scores
+        if self.view.task in VOCABULARY_TASKS:  # past the shorter vocabulary there is padding alone
+            width = min(scores.shape[-1], theirs.shape[-1])
+            scores, theirs = scores[..., :width], theirs[..., :width]
+        labels = reading.labels if self.view.outputs in ("classes", "spans") else None
+        return self.logit_loss(scores, theirs, labels=labels, **options)
+
+
+def make_guidance(
+    student: nn.Module,
+    teacher_model: nn.Module | str | Path | None,
+    args: DistillationTrainingArguments,
+    processing_class: Any,
+) -> Guidance:
+    """Load a teacher, hold it against its student, and choose what compares them.
+
+    Args:
+        student: The model that will be trained.
+        teacher_model: The teacher, a folder, a Hub id, or None.
+        args: The training arguments.
+        processing_class: What made the inputs, where it is known.
+
+    Returns:
+        All that the trainer needs of its teacher.
+
+    Raises:
+        ShrinkError: If the two do not share task, labels and vocabulary, or an argument does not fit the task.
+    """
+    task = find_task(student, args.task)
+    student_config = config_of(student, "model")
+    pooling = args.pooling or (pooling_of(student_config.name_or_path) if task == "feature_extraction" else "mean")
+    view = view_of(task, student_config, pooling=pooling, hide_padding=teacher_model is not None)
+    if args.label_smoothing_factor and view.outputs != "classes":
+        raise ShrinkError(
+            f"`label_smoothing_factor` must be 0 for {task}, got {args.label_smoothing_factor}. Only the targets of a "
+            "softmax over classes can be smoothed."
+        )
+    if teacher_model is None:
+        return Guidance(view, None, _logit_loss(args, view), None)
+    init_kwargs: Any = args.teacher_model_init_kwargs or {}
+    model = load_teacher(
+        student,
+        teacher_model,
+        task=task,
+        same_head=args.task is None,
+        init_kwargs=init_kwargs,
+        processing_class=processing_class,
+    )
+    teacher_config = config_of(model, "teacher_model")
+    index = align_classes(student_config, teacher_config) if task in NAMED_CLASSES else None
+    hidden = _hidden_match(student, model, args)
+    layers = () if hidden is None else hidden.teacher_layers
+    return Guidance(view, Teacher(model, view, index, layers, args.pooling), _logit_loss(args, view), hidden)
+
+
+def _logit_loss(args: DistillationTrainingArguments, view: View) -> Callable[..., Tensor]:
+    name = STANDS_IN.get(view.outputs, args.logit_loss) if args.logit_loss == "forward_kl" else args.logit_loss
+    method = LOSSES[name]
+    fitting = [key for key, loss in LOSSES.items() if _fits(loss, view)]
+    if name not in fitting:
+        raise ShrinkError(
+            f"`logit_loss` must be one of {fitting} for {view.task}, got {name!r}, which compares something else. "
+            "Leave it out for the usual one."
+        )
+    return method.function
+
+
+def _fits(loss: Method, view: View) -> bool:
+    return view.outputs in loss.facts["outputs"] and (loss.facts["compares"] == "positions" or view.one_vector_a_row)
+
+
+def _hidden_match(student: nn.Module, teacher: nn.Module, args: DistillationTrainingArguments) -> HiddenMatch | None:
+    if not args.hidden_weight:
+        return None
+    depth, width = depth_and_width(config_of(student, "model"), "model")
+    teacher_depth, teacher_width = depth_and_width(config_of(teacher, "teacher_model"), "teacher_model")
+    pairs = layer_pairs(args.layer_map, depth, teacher_depth)
+    with torch.random.fork_rng(devices=[]):  # the same projections in every process, and no other random choice moved
+        torch.manual_seed(args.seed)
+        return HiddenMatch(pairs, LOSSES[args.hidden_loss].function, args.pooling, (width, teacher_width))
