@@ -14,6 +14,8 @@ _EXPORTS = {
     "QuantizedArtifact": "hf_shrink.quantization.artifact",
     "ShrinkError": "hf_shrink.errors",
     "ShrinkReport": "hf_shrink.evaluation.report",
+    "TeacherCache": "hf_shrink.distillation.cache",
+    "cache_teacher": "hf_shrink.distillation.cache_writing",
     "compare": "hf_shrink.evaluation.comparison",
     "make_student": "hf_shrink.distillation.student",
     "measure": "hf_shrink.evaluation.measurement",

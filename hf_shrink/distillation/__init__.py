@@ -6,6 +6,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "LOSSES": "hf_shrink.distillation.losses",
+        "TeacherCache": "hf_shrink.distillation.cache",
+        "cache_teacher": "hf_shrink.distillation.cache_writing",
         "DistillationTrainer": "hf_shrink.distillation.trainer",
         "DistillationTrainingArguments": "hf_shrink.distillation.arguments",
         "make_student": "hf_shrink.distillation.student",

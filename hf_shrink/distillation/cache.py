@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig
 
 from hf_shrink.distillation.cache_columns import KEY_COLUMN, SCORES_COLUMN, hidden_column, open_parts, unpack
+from hf_shrink.distillation.cache_push import push_cache
 from hf_shrink.distillation.cache_settings import CacheSettings, tokenizer_fingerprint
 from hf_shrink.distillation.key_index import KeyIndex
 from hf_shrink.distillation.row_keys import RowReader
@@ -83,8 +84,47 @@ class TeacherCache:
         keys = KeyIndex.of(rows.data.column(KEY_COLUMN).to_pylist())
         return cls(path, settings, config, rows, keys, layers=settings.hidden_layers)
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        commit_message: str | None = None,
+    ) -> str:
+        """Upload the cache as a dataset with its card, in one commit; `TeacherCache.load(repo_id)` brings it back.
+
+        Args:
+            repo_id: Where to, as user/name; it is made if it is not there.
+            private: Who may see a repository made now; None leaves it to the Hub.
+            token: The Hub's token; None takes the one of `hf auth login` or HF_TOKEN.
+            revision: Branch; None is main.
+            create_pr: Open a pull request.
+            commit_message: First line of the commit.
+
+        Returns:
+            Address of the commit.
+        """
+        return push_cache(
+            self.path,
+            self.settings,
+            repo_id,
+            private=private,
+            token=token,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=commit_message,
+        )
+
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def name(self) -> str:
+        """What a card may call the teacher."""
+        return self.settings.teacher
 
     @property
     def parameters(self) -> frozenset[str]:

@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 
-from hf_shrink.distillation.alignment import align_classes
+from hf_shrink.distillation.alignment import align_classes, check_vocabularies
 from hf_shrink.distillation.arguments import DistillationTrainingArguments
+from hf_shrink.distillation.cache import TeacherCache
 from hf_shrink.distillation.hidden import HiddenMatch, depth_and_width, layer_pairs
 from hf_shrink.distillation.losses import LOSSES
 from hf_shrink.distillation.pooling import pooling_of
-from hf_shrink.distillation.teacher import Taught, Teacher, config_of, load_teacher
+from hf_shrink.distillation.teacher import Taught, Teacher, config_of, load_teacher, tokenizer_in
 from hf_shrink.distillation.views import Reading, View, view_of
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.tasks import find_task
@@ -38,13 +40,13 @@ class Guidance:
 
     Args:
         view: How the task is read.
-        teacher: None trains on labels alone.
+        teacher: A model or what one said before; None trains on labels alone.
         logit_loss: Compares the scores.
         hidden: Compares hidden states; None where they are not wanted.
     """
 
     view: View
-    teacher: Teacher | None
+    teacher: Teacher | TeacherCache | None
     logit_loss: Callable[..., Tensor]
     hidden: HiddenMatch | None
 
@@ -70,7 +72,7 @@ class Guidance:
 
 def make_guidance(
     student: nn.Module,
-    teacher_model: nn.Module | str | Path | None,
+    teacher_model: nn.Module | TeacherCache | str | Path | None,
     args: DistillationTrainingArguments,
     processing_class: Any,
 ) -> Guidance:
@@ -78,7 +80,7 @@ def make_guidance(
 
     Args:
         student: The model that will be trained.
-        teacher_model: The teacher, a folder, a Hub id, or None.
+        teacher_model: The teacher, its cache, a folder, a Hub id, or None.
         args: The training arguments.
         processing_class: What made the inputs, where it is known.
 
@@ -99,6 +101,18 @@ def make_guidance(
         )
     if teacher_model is None:
         return Guidance(view, None, _logit_loss(args, view), None)
+    if isinstance(teacher_model, TeacherCache):
+        check_vocabularies(student_config, teacher_model.config, tokenizer_in(processing_class), None)
+        index, hidden = _fit(student_config, teacher_model.config, view, args)
+        cache = teacher_model.fitted(
+            task=task,
+            index=index,
+            layers=() if hidden is None else hidden.teacher_layers,
+            pooling=args.pooling,
+            embedding_pooling=pooling if view.outputs == "features" else None,
+            processing_class=processing_class,
+        )
+        return Guidance(view, cache, _logit_loss(args, view), hidden)
     init_kwargs: Any = args.teacher_model_init_kwargs or {}
     model = load_teacher(
         student,
@@ -108,9 +122,7 @@ def make_guidance(
         init_kwargs=init_kwargs,
         processing_class=processing_class,
     )
-    teacher_config = config_of(model, "teacher_model")
-    index = align_classes(student_config, teacher_config) if task in NAMED_CLASSES else None
-    hidden = _hidden_match(student, model, args)
+    index, hidden = _fit(student_config, config_of(model, "teacher_model"), view, args)
     layers = () if hidden is None else hidden.teacher_layers
     return Guidance(view, Teacher(model, view, index, layers, args.pooling), _logit_loss(args, view), hidden)
 
@@ -131,11 +143,19 @@ def _fits(loss: Method, view: View) -> bool:
     return view.outputs in loss.facts["outputs"] and (loss.facts["compares"] == "positions" or view.one_vector_a_row)
 
 
-def _hidden_match(student: nn.Module, teacher: nn.Module, args: DistillationTrainingArguments) -> HiddenMatch | None:
-    if not args.hidden_weight:
-        return None
-    depth, width = depth_and_width(config_of(student, "model"), "model")
-    teacher_depth, teacher_width = depth_and_width(config_of(teacher, "teacher_model"), "teacher_model")
+def _fit(
+    student: PretrainedConfig, teacher: PretrainedConfig, view: View, args: DistillationTrainingArguments
+) -> tuple[Tensor | None, HiddenMatch | None]:
+    """The order of the teacher's classes, and what compares the hidden states."""
+    index = align_classes(student, teacher) if view.task in NAMED_CLASSES else None
+    return index, _hidden_match(student, teacher, args) if args.hidden_weight else None
+
+
+def _hidden_match(
+    student: PretrainedConfig, teacher: PretrainedConfig, args: DistillationTrainingArguments
+) -> HiddenMatch:
+    depth, width = depth_and_width(student, "model")
+    teacher_depth, teacher_width = depth_and_width(teacher, "teacher_model")
     pairs = layer_pairs(args.layer_map, depth, teacher_depth)
     with torch.random.fork_rng(devices=[]):  # the same projections in every process, and no other random choice moved
         torch.manual_seed(args.seed)

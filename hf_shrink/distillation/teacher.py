@@ -15,7 +15,7 @@ from hf_shrink.distillation.alignment import check_vocabularies
 from hf_shrink.distillation.hidden import select_states
 from hf_shrink.distillation.views import View, with_decoder_inputs
 from hf_shrink.errors import ShrinkError
-from hf_shrink.inputs.models import load_model, load_processing_class
+from hf_shrink.inputs.models import load_model, load_processing_class, model_name
 from hf_shrink.inputs.tasks import find_task, inner_model, model_config
 
 LABEL_NAMES = ("labels", "start_positions", "end_positions")  # with these a model would compute a loss of its own
@@ -53,13 +53,18 @@ class Teacher:
         layers: Sequence[int] = (),
         pooling: str | None = None,
     ) -> None:
-        self.model = model.requires_grad_(False).eval()
+        self.model = self._unwrapped = model.requires_grad_(False).eval()
         self.parameters = forward_parameters(model)
         self.config = config_of(model, "teacher_model")
         self._view = view
         self._index = index
         self._layers = tuple(layers)
         self._pooling = pooling
+
+    @property
+    def name(self) -> str:
+        """What a card may call it."""
+        return model_name(self._unwrapped)
 
     def place(self, accelerator: Accelerator) -> None:
         """Put the teacher where the Trainer computes.
@@ -140,7 +145,7 @@ def load_teacher(
             "Fine-tune it on this task first."
         )
     student_config, teacher_config = config_of(student, "model"), config_of(teacher, "teacher_model")
-    check_vocabularies(student_config, teacher_config, _tokenizer(processing_class), _tokenizer(tokenizer))
+    check_vocabularies(student_config, teacher_config, tokenizer_in(processing_class), tokenizer_in(tokenizer))
     return teacher
 
 
@@ -172,5 +177,6 @@ def forward_parameters(model: nn.Module) -> frozenset[str]:
     return frozenset(p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD)
 
 
-def _tokenizer(processing_class: Any) -> PreTrainedTokenizerBase | None:
+def tokenizer_in(processing_class: Any) -> PreTrainedTokenizerBase | None:
+    """What `check_vocabularies` can hold against a teacher, where there is something."""
     return processing_class if isinstance(processing_class, PreTrainedTokenizerBase) else None

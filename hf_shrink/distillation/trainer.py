@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
+from transformers.utils import logging
 
 from hf_shrink.distillation.arguments import DistillationTrainingArguments
+from hf_shrink.distillation.cache import TeacherCache
 from hf_shrink.distillation.dropout import disable_dropout
 from hf_shrink.distillation.guidance import NAMED_CLASSES, make_guidance
 from hf_shrink.distillation.teacher import LABEL_NAMES, Taught, Teacher, config_of, forward_parameters
@@ -24,6 +26,7 @@ from hf_shrink.inputs.labels import check_labels
 from hf_shrink.inputs.models import load_model
 from hf_shrink.inputs.tasks import find_task
 
+logger = logging.get_logger(__name__)
 HEARD, LABELS, ROWS = range(3)  # what a Reading counts
 PROJECTIONS = "distillation_projections.safetensors"  # beside the optimizer in a checkpoint
 
@@ -38,7 +41,8 @@ class DistillationTrainer(Trainer):
 
     Args:
         model: The student, or a folder or Hub id.
-        teacher_model: The teacher, or a folder or Hub id; it is frozen and never saved.
+        teacher_model: The teacher, or a folder or Hub id; it is frozen and never saved. Or what `cache_teacher` wrote:
+            then there is no teacher in the loop, and evaluation compares with it only where its rows are cached too.
         args: The training arguments.
         compute_metrics: As in `Trainer`; also a name in `METRICS` or an `evaluate.EvaluationModule`.
         **kwargs: Any other argument of `transformers.Trainer`.
@@ -54,7 +58,7 @@ class DistillationTrainer(Trainer):
     def __init__(
         self,
         model: nn.Module | str | Path | None = None,
-        teacher_model: nn.Module | str | Path | None = None,
+        teacher_model: nn.Module | TeacherCache | str | Path | None = None,
         args: DistillationTrainingArguments | None = None,
         *,
         compute_metrics: Any = None,
@@ -88,12 +92,14 @@ class DistillationTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         if self.teacher is not None:
             self.teacher.place(self.accelerator)
+        if isinstance(self.teacher, TeacherCache):
+            self.data_collator = self.teacher.collate(self.data_collator)
         if self._guidance.hidden is not None:
             self._guidance.hidden.to(self.args.device)
 
     @property
-    def teacher(self) -> Teacher | None:
-        """The teacher, frozen; None without one."""
+    def teacher(self) -> Teacher | TeacherCache | None:
+        """The teacher, frozen, or its cache; None without one."""
         return self._guidance.teacher
 
     # ------------------------------------------------------------------ the student and what is trained with it
@@ -204,11 +210,11 @@ class DistillationTrainer(Trainer):
         outputs = model(**self._own_inputs(inputs), **({"output_hidden_states": True} if hidden else {}))
         scores = self._guidance.view.scores(outputs, inputs)
         counts = num_items_in_batch if model.training else reading.counts().to(scores.device)
-        taught = self._ask_teacher(inputs, hidden)
+        taught = self._ask_teacher(inputs, hidden=hidden, needed=model.training or reading.labels is None)
         terms = self._loss_terms(outputs, scores, taught, reading, counts)
         if hidden and taught is not None:
             terms["hidden_loss"] = self._hidden_term(outputs, taught, inputs) / counts[ROWS]
-        weights = self._weights(labelled=reading.labels is not None)
+        weights = self._weights(labelled=reading.labels is not None, taught=taught is not None)
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         if not model.training:
             self._tally(terms, scores, taught, reading, counts)
@@ -224,17 +230,20 @@ class DistillationTrainer(Trainer):
             inputs = with_decoder_inputs(inputs, self._student_config)
         return {k: v for k, v in inputs.items() if k in self._student_parameters and k not in LABEL_NAMES}
 
-    def _weights(self, *, labelled: bool) -> dict[str, float]:
-        if self.teacher is None:
+    def _weights(self, *, labelled: bool, taught: bool) -> dict[str, float]:
+        if not taught:
             return {"ce_loss": 1.0}
         alpha = self.args.alpha if labelled else 1.0
         return {"kd_loss": alpha, "ce_loss": 1 - alpha, "hidden_loss": self.args.hidden_weight}
 
-    def _ask_teacher(self, inputs: Mapping[str, Any], hidden: bool) -> Taught | None:
+    def _ask_teacher(self, inputs: Mapping[str, Any], *, hidden: bool, needed: bool) -> Taught | None:
         if self.teacher is None:
             return None
         with self.accelerator.autocast():
-            return self.teacher(inputs, hidden=hidden)
+            taught = self.teacher(inputs, hidden=hidden)
+        if taught is None and isinstance(self.teacher, TeacherCache) and needed:
+            raise self.teacher.not_found(inputs)
+        return taught
 
     def _loss_terms(
         self, outputs: Any, scores: Tensor, taught: Taught | None, reading: Reading, counts: Tensor
@@ -294,11 +303,11 @@ class DistillationTrainer(Trainer):
     def _tally(
         self, terms: dict[str, Tensor], scores: Tensor, taught: Taught | None, reading: Reading, counts: Tensor
     ) -> None:
-        sums = {"heard": counts[HEARD], "labelled": counts[LABELS]}
+        sums = {"asked": counts[HEARD], "labelled": counts[LABELS]}
         if "ce_loss" in terms:
             sums["ce_loss"] = terms["ce_loss"] * counts[LABELS]
         if taught is not None:
-            sums["kd_loss"] = terms["kd_loss"] * counts[HEARD]
+            sums |= {"heard": counts[HEARD], "kd_loss": terms["kd_loss"] * counts[HEARD]}
             alike = agreement(self._guidance.view, scores, taught.scores, reading.heard)
             sums |= {} if alike is None else {"agreement": alike}
         for name, value in sums.items():
@@ -357,6 +366,9 @@ class DistillationTrainer(Trainer):
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         metrics = {}
         sums = {name: self.accelerator.reduce(v, reduction="sum").item() for name, v in self._evaluation.items()}
+        if 0 < sums.get("heard", 0) < sums["asked"]:  # a teacher's cache that holds some of these rows
+            logger.warning("Some rows of this evaluation are not in the teacher's cache: agreement is not reported.")
+            sums = {name: value for name, value in sums.items() if name not in ("kd_loss", "agreement")}
         for name, per in (("kd_loss", "heard"), ("ce_loss", "labelled"), ("agreement", "heard")):
             if name in sums and sums[per]:
                 metrics[f"{metric_key_prefix}_{name}"] = sums[name] / sums[per]

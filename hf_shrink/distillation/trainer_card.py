@@ -7,12 +7,12 @@ from typing import Any
 
 from transformers import Trainer
 
+from hf_shrink.distillation.cache import TeacherCache
 from hf_shrink.distillation.losses import LOSSES
 from hf_shrink.distillation.teacher import Teacher
 from hf_shrink.evaluation.provenance import MethodUse
 from hf_shrink.evaluation.report import ShrinkReport
 from hf_shrink.hub.card import model_card, training_card
-from hf_shrink.inputs.models import model_name
 from hf_shrink.inputs.remote import looks_like_path
 from hf_shrink.inputs.tasks import find_task, inner_model, model_config
 
@@ -62,7 +62,7 @@ def as_tuple(value: str | list[str] | None) -> tuple[str, ...]:
     return () if value is None else (value,) if isinstance(value, str) else tuple(value)
 
 
-def trainer_card(trainer: Trainer, teacher: Teacher | None, facts: CardFacts) -> str:
+def trainer_card(trainer: Trainer, teacher: Teacher | TeacherCache | None, facts: CardFacts) -> str:
     """Write the card.
 
     Args:
@@ -91,7 +91,7 @@ def _from_report(report: ShrinkReport, repo_id: str | None, facts: CardFacts) ->
     return model_card(replace(report, provenance=origin), repo_id=repo_id, tags=facts.tags)
 
 
-def _from_log(trainer: Trainer, teacher: Teacher | None, facts: CardFacts) -> str:
+def _from_log(trainer: Trainer, teacher: Teacher | TeacherCache | None, facts: CardFacts) -> str:
     args: Any = trainer.args
     student = trainer.accelerator.unwrap_model(trainer.model)
     names = (*TRAINING, *(DISTILLATION if teacher is not None else ()))
@@ -103,7 +103,7 @@ def _from_log(trainer: Trainer, teacher: Teacher | None, facts: CardFacts) -> st
     name = facts.model_name or Path(str(args.output_dir)).name
     return training_card(
         name,
-        teacher_model=None if teacher is None else model_name(trainer.accelerator.unwrap_model(teacher.model)),
+        teacher_model=None if teacher is None else teacher.name,
         task=find_task(student),
         hyperparameters=hyperparameters,
         metrics=_last_evaluation(trainer.state.log_history),
@@ -119,7 +119,7 @@ def _from_log(trainer: Trainer, teacher: Teacher | None, facts: CardFacts) -> st
     )
 
 
-def _methods(args: Any, teacher: Teacher | None) -> tuple[MethodUse, ...]:
+def _methods(args: Any, teacher: Teacher | TeacherCache | None) -> tuple[MethodUse, ...]:
     if teacher is None:
         return ()
     return (MethodUse(args.logit_loss, "Knowledge distillation", LOSSES[args.logit_loss].paper),)
