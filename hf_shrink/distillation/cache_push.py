@@ -12,7 +12,8 @@ from hf_shrink.hub.dataset_card import DatasetFiles, read_repository, render_dat
 from hf_shrink.hub.files import CARD
 
 CONFIG = "config.json"
-SCORES = {  # what stands in a row, by task; all others have one score a class
+SCORES = {  # what stands in a row, by task; the others have one score a class
+    "regression": "the values",
     "token_classification": "the logits of each token",
     "question_answering": "for each token the logits of an answer's start and end",
     "masked_lm": "the logits of each token",
@@ -80,12 +81,11 @@ def _describe(settings: CacheSettings, repo_id: str) -> str:
     hidden = (
         f" Columns `hidden_…` hold the hidden states{pooled} of layers {layers}, counted from 0." if layers else ""
     )
-    cut = "the tokenizer's own limit" if settings.max_length is None else f"{settings.max_length} tokens"
+    cut = f"; rows were cut to {settings.max_length} tokens" if settings.max_length is not None else ""
     return f"""
 What the teacher `{settings.teacher}`{at} said about the rows of a dataset, for {settings.task}. `scores` holds \
 {SCORES.get(settings.task, "the logits of the classes")}, without padding and in half precision.{hidden} The rows \
-themselves are not here: `key` is a hash of what the teacher read of one ({", ".join(settings.inputs)}; raw rows were \
-cut to {cut}).
+themselves are not here: `key` is a hash of what the teacher read of one ({", ".join(settings.inputs)}{cut}).
 
 A student trains on it without the teacher, on rows that are prepared in the same way:
 

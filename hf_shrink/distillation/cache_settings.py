@@ -15,7 +15,8 @@ from hf_shrink.errors import ShrinkError
 
 FILE = "teacher_cache.json"
 FORMAT = 1
-NAMES = ("teacher", "commit")  # the same weights may lie in two places
+# The same weights may lie in two places, and a version of transformers may add arguments that no row fills.
+UNCOMPARED = ("teacher", "commit", "parameters")
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,10 @@ class CacheSettings:
             folder: The cache.
 
         Raises:
-            ShrinkError: If they differ in more than the teacher's name.
+            ShrinkError: If they differ in what a row's key or answer depends on.
         """
         own, theirs = asdict(self), asdict(other)
-        if different := [name for name in own if name not in NAMES and own[name] != theirs[name]]:
+        if different := [name for name in own if name not in UNCOMPARED and own[name] != theirs[name]]:
             pairs = [f"{name} {own[name]!r} there, {theirs[name]!r} here" for name in different]
             raise ShrinkError(
                 f"`output_dir` must be a new folder or a cache of the same teacher and settings, but {folder} was "

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
 from torch import nn
 from tqdm.auto import tqdm
@@ -94,7 +95,7 @@ def cache_teacher(
     prepared = transformed or set(TOKENIZED) & set(raw.column_names)
     if processing_class is None and (data_collator is None or not prepared):
         processing_class = load_processing_class(teacher)
-    task, state, folder = find_task(model, task), PartialState(), Path(output_dir).expanduser()
+    task, state, folder = find_task(model, task), _processes(), Path(output_dir).expanduser()
     answering = make_answering(model, task, state.device, pooling, hidden_layers)
     collator = data_collator or default_collator(processing_class, task)
     columns: dict[str, Any] = {"text_column": text_column, "label_column": label_column}
@@ -122,6 +123,12 @@ def cache_teacher(
             _write(share, collator, batch_size, answering, SeenKeys(known), writer, bar)
         state.wait_for_everyone()
     return TeacherCache.load(folder)
+
+
+def _processes() -> PartialState:
+    """All processes of the launch; without being told, accelerate takes those of a CPU for one each."""
+    cpu = not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
+    return PartialState(cpu=cpu)
 
 
 def _write(
@@ -180,7 +187,8 @@ def _open(folder: Path, settings: CacheSettings, model: nn.Module, state: Partia
     state.wait_for_everyone()
     if state.is_main_process:
         (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-        settings.write(folder)
+        if not (folder / FILE).is_file():
+            settings.write(folder)
         config = copy.deepcopy(config_of(model, "teacher"))
         config.architectures = [type(inner_model(model)).__name__]
         config.save_pretrained(folder)

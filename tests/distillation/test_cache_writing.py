@@ -10,11 +10,12 @@ from transformers import DataCollatorForLanguageModeling
 
 from hf_shrink.distillation import cache_writing
 from hf_shrink.distillation.cache import TeacherCache
-from hf_shrink.distillation.cache_columns import open_parts
+from hf_shrink.distillation.cache_columns import open_parts, part_files
 from hf_shrink.distillation.cache_settings import weights_fingerprint
 from hf_shrink.distillation.cache_writing import cache_teacher
 from hf_shrink.errors import ShrinkError
 from tests.distillation.caching import TASK, CountedForwards, make_cache
+from tests.distillation.gradients import in_processes
 from tests.distillation.tasks import CLASSES, TASK_CASES, TEXTS
 from tests.models import tiny_bert_classifier, tiny_tokenizer
 
@@ -255,3 +256,14 @@ def test_scores_that_half_precision_cannot_hold_are_refused(tmp_path):
         teacher.classifier.bias.fill_(1e6)
     with pytest.raises(ShrinkError, match="`teacher` must give finite values of at most 65504"):
         make_cache(tmp_path, "regression", teacher=teacher)
+
+
+# ------------------------------------------------------------------ several processes
+def test_two_processes_share_the_rows(tmp_path):
+    make_cache(tmp_path / "both", dataset=TASK_CASES[TASK].rows().select([0]))
+    in_processes(2, tmp_path / "both", module="tests.distillation.cache_in_processes")
+    both, alone = TeacherCache.load(tmp_path / "both"), make_cache(tmp_path / "alone")
+    sizes = [len(Dataset.from_file(str(path))) for path in part_files(tmp_path / "both")]
+    assert sizes == [1, 3, 4]  # the first row was there already
+    batch = batch_of(TASK_CASES[TASK].rows())
+    torch.testing.assert_close(both.answer(batch), alone.answer(batch), rtol=1e-3, atol=1e-3)
