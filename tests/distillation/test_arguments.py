@@ -5,6 +5,7 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from hf_shrink.distillation import DistillationTrainingArguments
+from hf_shrink.distillation.presets import PRESETS
 from hf_shrink.errors import ShrinkError
 
 OWN = [
@@ -56,6 +57,12 @@ def test_every_own_field_is_explained():
         ("logit_loss", "forward_lk"),
         ("beta", float("nan")),
         ("beta", 1.5),
+        ("hidden_weight", float("nan")),
+        ("hidden_weight", -1.0),
+        ("hidden_loss", "forward_kl"),  # compares logits
+        ("pooling", "average"),
+        ("task", "classification"),
+        ("preset", "fast"),
         ("logit_loss_kwargs", {"non_target_weight": 4.0}),  # of another loss
         ("logit_loss_kwargs", {"temperature": 4.0}),  # has its own argument, which would be overridden silently
     ],
@@ -68,3 +75,11 @@ def test_a_senseless_value_is_refused(tmp_path, name, value):
 def test_a_typing_error_gets_a_hint(tmp_path):
     with pytest.raises(ShrinkError, match="Did you mean 'forward_kl'"):
         DistillationTrainingArguments(output_dir=str(tmp_path), logit_loss="forward_lk")
+
+
+def test_a_preset_fills_in_defaults_and_no_more(tmp_path):
+    args = DistillationTrainingArguments(output_dir=str(tmp_path), preset="classification", alpha=0.7)
+    expected = {**PRESETS["classification"], "alpha": 0.7}
+    assert {name: getattr(args, name) for name in expected} == expected
+    plain = DistillationTrainingArguments(output_dir=str(tmp_path))
+    assert {f.name for f in OWN if getattr(args, f.name) != getattr(plain, f.name)} <= {*expected, "preset"}
