@@ -12,6 +12,8 @@ _EXPORTS = {
     "DistillationTrainingArguments": "hf_shrink.distillation.arguments",
     "MissingExtraError": "hf_shrink.errors",
     "QuantizedArtifact": "hf_shrink.quantization.artifact",
+    "Seq2SeqDistillationTrainer": "hf_shrink.distillation.seq2seq_trainer",
+    "Seq2SeqDistillationTrainingArguments": "hf_shrink.distillation.seq2seq_trainer",
     "ShrinkError": "hf_shrink.errors",
     "ShrinkReport": "hf_shrink.evaluation.report",
     "TeacherCache": "hf_shrink.distillation.cache",
