@@ -7,7 +7,6 @@ from typing import Any
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "classification": {
-            "alpha": 0.9,
             "temperature": 2.0,
             "hidden_weight": 10.0,
             "hidden_loss": "hidden_mse",
