@@ -45,6 +45,7 @@ class DistillationTrainer(Trainer):
             then there is no teacher in the loop, and evaluation compares with it only where its rows are cached too.
         args: The training arguments.
         compute_metrics: As in `Trainer`; also a name in `METRICS` or an `evaluate.EvaluationModule`.
+        peft_config: A `peft.PeftConfig`: adapters on the student are trained in place of its weights.
         **kwargs: Any other argument of `transformers.Trainer`.
 
     Raises:
@@ -62,6 +63,7 @@ class DistillationTrainer(Trainer):
         args: DistillationTrainingArguments | None = None,
         *,
         compute_metrics: Any = None,
+        peft_config: Any = None,
         **kwargs: Any,
     ) -> None:
         args = args if args is not None else DistillationTrainingArguments(output_dir="tmp_trainer")
@@ -79,11 +81,12 @@ class DistillationTrainer(Trainer):
                 _check_labels(dataset, len(config_of(student, "model").id2label or {}))
         self._student_config = config_of(student, "model")
         self._student_parameters = forward_parameters(student)
+        self._peft_config = peft_config
         self._terms: dict[str, Tensor] = {}  # sums since the last log, on the device: a log is the only host sync
         self._term_steps = 0
         self._evaluation: dict[str, Tensor] = {}
         super().__init__(
-            model=_without_dropout(student, args) if model is not None else None,
+            model=None if model is None else _prepared(student, args, peft_config),
             args=args,
             compute_metrics=compute_metrics,
             **kwargs,
@@ -114,7 +117,7 @@ class DistillationTrainer(Trainer):
         """
         for projection in self._projections:
             projection.reset_parameters()
-        return _without_dropout(super().call_model_init(trial), self.args)
+        return _prepared(super().call_model_init(trial), self.args, self._peft_config)
 
     @property
     def _projections(self) -> Any:
@@ -417,7 +420,11 @@ class DistillationTrainer(Trainer):
         (Path(str(self.args.output_dir)) / "README.md").write_text(card, encoding="utf-8")
 
 
-def _without_dropout(student: nn.Module, args: DistillationTrainingArguments) -> nn.Module:
+def _prepared(student: nn.Module, args: DistillationTrainingArguments, peft_config: Any) -> nn.Module:
+    if peft_config is not None:
+        from peft import get_peft_model
+
+        student = get_peft_model(student, peft_config)
     if args.disable_dropout:
         disable_dropout(student)
     return student
