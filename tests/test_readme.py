@@ -4,15 +4,20 @@ import re
 from pathlib import Path
 
 import pytest
+from transformers import BertConfig
 from typer.testing import CliRunner
 
 import hf_shrink
 from hf_shrink.cli.main import app
+from hf_shrink.distillation.guidance import STANDS_IN
+from hf_shrink.distillation.views import view_of
 from hf_shrink.evaluation import ShrinkReport
 from hf_shrink.hub import model_card
+from hf_shrink.inputs import TASKS
 from tools.readme import README, rendered
 
 ROOT = Path(hf_shrink.__file__).parents[1]
+DISTILLATION = ROOT / "docs" / "distillation.md"
 CARDS = sorted((ROOT / "model_cards").glob("*/README.md"))
 
 
@@ -24,6 +29,13 @@ def test_every_link_into_the_project_leads_somewhere():
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", README.read_text())
     assert links
     assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_every_task_is_in_the_docs_with_its_own_loss():
+    rows = re.findall(r"^\| `(\w+)` \|.*\| `(\w+)` \|$", DISTILLATION.read_text(), flags=re.M)
+    config = BertConfig(num_labels=3)
+    views = {task: view_of(task, config, pooling="mean", hide_padding=True) for task in TASKS}
+    assert dict(rows) == {task: STANDS_IN.get(view.outputs, "forward_kl") for task, view in views.items()}
 
 
 def test_the_commands_of_the_readme_exist():
