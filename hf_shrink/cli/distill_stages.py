@@ -1,22 +1,28 @@
 """What `hf-shrink distill` does: check, train, compare, write."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
 from transformers import set_seed
 
+from hf_shrink.cli.distill_settings import choose_preset, choose_task_metric, method_use, training_arguments
 from hf_shrink.cli.report_table import print_report
-from hf_shrink.distillation import DistillationTrainer, DistillationTrainingArguments, make_student
-from hf_shrink.distillation.losses import LOSSES
+from hf_shrink.distillation import DistillationTrainer, DistillationTrainingArguments, TeacherCache, make_student
+from hf_shrink.distillation.cache_settings import weights_fingerprint
+from hf_shrink.distillation.guidance import NAMED_CLASSES
+from hf_shrink.distillation.transfer import with_unlabelled
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation import MethodUse, Provenance, ShrinkReport, compare
 from hf_shrink.hub import model_card
 from hf_shrink.inputs import (
     TASKS,
+    align_labels,
     dataset_name,
     default_collator,
+    find_columns,
     find_task,
     load_model,
     load_processing_class,
@@ -24,6 +30,7 @@ from hf_shrink.inputs import (
     model_name,
     tokenize_rows,
 )
+from hf_shrink.inputs.remote import looks_like_path
 
 
 @dataclass(frozen=True)
@@ -33,14 +40,33 @@ class Distillation:
     teacher: str
     dataset: str
     output_dir: Path
-    student: str | None
-    num_hidden_layers: int | None
-    train_split: str
-    eval_split: str
-    text_column: str | None
-    label_column: str | None
-    max_length: int | None
-    training: Mapping[str, Any]
+    student: str | None = None
+    num_hidden_layers: int | None = None
+    teacher_cache: str | None = None
+    train_split: str = "train"
+    eval_split: str = "test"
+    transfer_dataset: str | None = None
+    transfer_split: str | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    max_length: int | None = None
+    metric: str | None = None
+    preset: str | None = None
+    training: Mapping[str, Any] | None = None
+
+    @property
+    def given(self) -> Mapping[str, Any]:
+        """The training arguments that were named."""
+        return self.training or {}
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """How rows are read."""
+        return {
+            "text_column": self.text_column,
+            "label_column": self.label_column,
+            "max_length": self.max_length,
+        }
 
 
 def run_distillation(options: Distillation) -> ShrinkReport:
@@ -52,50 +78,86 @@ def run_distillation(options: Distillation) -> ShrinkReport:
     Returns:
         The report: teacher, then student.
     """
-    args = _training_arguments(options)
+    _check_output(options)
+    training_arguments(options.output_dir, options.given)  # refused now, not after the teacher was loaded
     train, test = (load_rows(options.dataset, split=split) for split in (options.train_split, options.eval_split))
     tokenizer, teacher = load_processing_class(options.teacher), load_model(options.teacher)
     task = find_task(teacher)
-    columns = {
-        "text_column": options.text_column,
-        "label_column": options.label_column,
-        "max_length": options.max_length,
-    }
+    metric = choose_task_metric(options.metric, task, teacher.config.num_labels)
+    preset = choose_preset(options.preset, teacher, task)
+    args = training_arguments(options.output_dir, options.given, preset)
+    rows = _training_rows(train, options, tokenizer, teacher, task)
     set_seed(args.seed)
     student = _make_student(teacher, options)
     trainer = DistillationTrainer(
         model=student,
-        teacher_model=teacher,
+        teacher_model=teacher if options.teacher_cache is None else _open_cache(options.teacher_cache, teacher, args),
         args=args,
-        train_dataset=tokenize_rows(train, tokenizer, task=task, **columns),
+        train_dataset=rows,
         processing_class=tokenizer,
         data_collator=default_collator(tokenizer, task),
     )
     trainer.train()
     student.eval().save_pretrained(options.output_dir)
     tokenizer.save_pretrained(options.output_dir)
-    origin = _provenance(options, task)
+    use = method_use(args, options.given, preset, student, task)
     report = compare(
-        options.teacher, options.output_dir, test, processing_class=tokenizer, provenance=origin, **columns
+        options.teacher,
+        options.output_dir,
+        test,
+        metric=metric,
+        processing_class=tokenizer,
+        provenance=_provenance(options, task, _with_origin(use, options, rows, train)),
+        **options.columns,
     )
-    report = replace(report, dataset=dataset_name(options.dataset), split=options.eval_split)
-    report.to_json(options.output_dir / "shrink_report.json")
-    (options.output_dir / "README.md").write_text(model_card(report))
-    print_report(report)
-    return report
+    return _write(replace(report, dataset=dataset_name(options.dataset), split=options.eval_split), options.output_dir)
 
 
-def _training_arguments(options: Distillation) -> DistillationTrainingArguments:
-    known = {field.name for field in fields(DistillationTrainingArguments)}
-    if unknown := sorted(set(options.training) - known):
-        raise ShrinkError(
-            f"`--set` must name a training argument, got {unknown[0]!r}. See TrainingArguments for all of them."
-        )
+def _check_output(options: Distillation) -> None:
     folder = options.output_dir
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ShrinkError(f"`output_dir` must be new or empty, but {folder} holds something. Choose another folder.")
-    defaults = {"save_strategy": "no", "logging_strategy": "epoch", "report_to": []}
-    return DistillationTrainingArguments(output_dir=str(folder), **{**defaults, **options.training})
+    if options.transfer_split is not None and options.transfer_dataset is None:
+        raise ShrinkError(
+            f"`transfer_split` must be a split of `transfer_dataset`, got {options.transfer_split!r} alone. Name the "
+            "dataset too."
+        )
+
+
+def _training_rows(train: Dataset, options: Distillation, tokenizer: Any, teacher: Any, task: str) -> Dataset:
+    columns = options.columns
+    if task in NAMED_CLASSES:  # numbered otherwise than the teacher does, they would contradict it without a word
+        found = find_columns(train, text_column=options.text_column, label_column=options.label_column)
+        if found.label is not None:
+            train = align_labels(train, found.label, teacher.config)
+            columns |= {"label_column": found.label}
+    if options.transfer_dataset is None:
+        return tokenize_rows(train, tokenizer, task=task, **columns)
+    return with_unlabelled(
+        train,
+        options.transfer_dataset,
+        teacher,
+        transfer_split=options.transfer_split,
+        processing_class=tokenizer,
+        task=task,
+        **columns,
+    )
+
+
+def _open_cache(source: str, teacher: Any, args: DistillationTrainingArguments) -> TeacherCache:
+    cache = TeacherCache.load(source)
+    if cache.settings.weights != weights_fingerprint(teacher):
+        raise ShrinkError(
+            f"`teacher_cache` must hold the answers of `teacher`, got those of other weights ({cache.name}). Name the "
+            "teacher that it was made from, or cache this one with: hf-shrink cache-teacher."
+        )
+    if args.hidden_weight and not cache.settings.hidden_layers:
+        raise ShrinkError(
+            "`teacher_cache` must hold hidden states, which this run compares (`hidden_weight` is "
+            f"{args.hidden_weight}), got none. Make it with: hf-shrink cache-teacher --preset classification, or "
+            "leave them out with --preset none."
+        )
+    return cache
 
 
 def _make_student(teacher: Any, options: Distillation) -> Any:
@@ -116,17 +178,37 @@ def _make_student(teacher: Any, options: Distillation) -> Any:
     return load_model(options.student, task=find_task(teacher), **names)
 
 
-def _provenance(options: Distillation, task: str) -> Provenance:
-    teacher = None if Path(options.teacher).exists() else options.teacher
-    method = MethodUse(
-        options.training["logit_loss"],
-        "Knowledge distillation",
-        LOSSES[options.training["logit_loss"]].paper,
-        {
-            "teacher_model": model_name(options.teacher),
-            "num_hidden_layers": options.num_hidden_layers,
-            **options.training,
-        },
+def _with_origin(use: MethodUse, options: Distillation, rows: Dataset, train: Dataset) -> MethodUse:
+    """Say what the student learned from, beside how."""
+    origin: dict[str, Any] = {"teacher_model": model_name(options.teacher)}
+    if options.student is None:
+        origin["num_hidden_layers"] = options.num_hidden_layers
+    else:
+        origin["student"] = model_name(options.student)
+    if options.teacher_cache is not None:
+        origin["teacher_cache"] = True
+    if options.transfer_dataset is not None:
+        origin["transfer_dataset"] = dataset_name(options.transfer_dataset)
+        origin["transfer_rows"] = len(rows) - len(train)
+    return replace(use, options={**origin, **use.options})
+
+
+def _provenance(options: Distillation, task: str, use: MethodUse) -> Provenance:
+    on_hub = [
+        name
+        for name in (options.teacher, options.dataset, options.transfer_dataset)
+        if name and not looks_like_path(name)
+    ]
+    return Provenance(
+        base_model=options.teacher if options.teacher in on_hub else None,
+        datasets=tuple(dict.fromkeys(name for name in on_hub if name != options.teacher)),
+        pipeline_tag=TASKS[task].pipeline_tag,
+        methods=(use,),
     )
-    datasets = () if Path(options.dataset).exists() else (options.dataset,)
-    return Provenance(base_model=teacher, datasets=datasets, pipeline_tag=TASKS[task].pipeline_tag, methods=(method,))
+
+
+def _write(report: ShrinkReport, folder: Path) -> ShrinkReport:
+    report.to_json(folder / "shrink_report.json")
+    (folder / "README.md").write_text(model_card(report))
+    print_report(report)
+    return report

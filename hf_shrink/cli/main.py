@@ -5,6 +5,7 @@ import sys
 import typer
 
 from hf_shrink.cli import (
+    cache_teacher_command,
     compare_command,
     distill_command,
     env_command,
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (quickstart_command, distill_command, compare_command, push_command, env_command):
+for module in (quickstart_command, distill_command, cache_teacher_command, compare_command, push_command, env_command):
     module.register(app)
 
 
