@@ -5,23 +5,33 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from accelerate import Accelerator
 from datasets import Dataset
 from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig
 
-from hf_shrink.distillation.cache_columns import KEY_COLUMN, SCORES_COLUMN, hidden_column, open_parts, unpack
+from hf_shrink.distillation.cache_columns import (
+    KEY_COLUMN,
+    LIKELIEST_COLUMN,
+    SCORES_COLUMN,
+    hidden_column,
+    open_parts,
+    unpack,
+)
 from hf_shrink.distillation.cache_push import push_cache
 from hf_shrink.distillation.cache_settings import CacheSettings, tokenizer_fingerprint
 from hf_shrink.distillation.key_index import KeyIndex
 from hf_shrink.distillation.row_keys import RowReader
 from hf_shrink.distillation.teacher import Taught
+from hf_shrink.distillation.token_packing import Likeliest, TokenPacking, packing_of
 from hf_shrink.distillation.views import HIDDEN_SPAN
 from hf_shrink.errors import ShrinkError
 from hf_shrink.hub.snapshot import download
 from hf_shrink.inputs.remote import LOAD_ERRORS, explain_hub_error, looks_like_path
 
-SCORES, HIDDEN = "teacher_scores", "teacher_hidden_"  # what `collate` adds to a batch
+# What `collate` adds to a batch; ids and tail where the scores are those of the likeliest tokens alone.
+SCORES, IDS, TAIL, HIDDEN = "teacher_scores", "teacher_ids", "teacher_tail", "teacher_hidden_"
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +144,13 @@ class TeacherCache:
     @property
     def reader(self) -> RowReader:
         """What the teacher reads of a batch."""
-        return RowReader(self.settings.task, self.parameters, self.config)
+        heard_only = self.settings.top_k is not None
+        return RowReader(self.settings.task, self.parameters, self.config, heard_only=heard_only)
+
+    @property
+    def packing(self) -> TokenPacking | None:
+        """How the likeliest tokens are kept; None where all scores are."""
+        return packing_of(self.settings.top_k, self.settings.task, self.config)
 
     def place(self, accelerator: Accelerator) -> None:
         """Nothing to do: there is no model.
@@ -152,6 +168,7 @@ class TeacherCache:
         pooling: str | None = None,
         embedding_pooling: str | None = None,
         processing_class: Any = None,
+        temperature: float = 1.0,
     ) -> "TeacherCache":
         """The same cache for one student.
 
@@ -162,6 +179,7 @@ class TeacherCache:
             pooling: How these are to become one vector a row, or None.
             embedding_pooling: How the student makes embeddings; None for other tasks.
             processing_class: What makes the student's inputs, where it is known.
+            temperature: That the scores are softened with.
 
         Returns:
             The cache.
@@ -170,6 +188,8 @@ class TeacherCache:
             ShrinkError: If it holds something else.
         """
         own = self.settings
+        if self.packing is not None:
+            self.packing.check_temperature(temperature)
         if task != own.task:
             raise ShrinkError(
                 f"`teacher_model` (the cache) must be of a model for {task} as the student is, got one for {own.task}."
@@ -213,18 +233,25 @@ class TeacherCache:
 
         Returns:
             "teacher_scores" and "teacher_hidden_0", …, in half precision and padded as the batch is; nothing if one
-            row is not there.
+            row is not there. Where the likeliest tokens alone are kept, "teacher_ids" and "teacher_scores" of shape
+            (B, T, k) and "teacher_tail" of shape (B, T): no tensor is as wide as the vocabulary.
         """
         found = self.keys.find(self.reader.keys(batch))
         if (found < 0).any():
             return {}
         rows = self.rows[found.tolist()]
-        spans = self.settings.task == "question_answering"
-        scores = unpack(rows[SCORES_COLUMN], self.reader.scored(batch), HIDDEN_SPAN if spans else 0.0)
-        tensors = {SCORES: scores.transpose(1, 2).contiguous() if spans else scores}  # (B, 2, T)
+        tensors = self._scores(rows, self.reader.scored(batch))
         for place, layer in enumerate(self.layers):
             tensors[f"{HIDDEN}{place}"] = unpack(rows[hidden_column(layer)], self.reader.tokens(batch), 0.0)
         return tensors
+
+    def _scores(self, rows: pa.Table, own: Tensor | None) -> dict[str, Tensor]:
+        if self.packing is not None:
+            kept = self.packing.unpack(unpack(rows[LIKELIEST_COLUMN], own, 0))
+            return {IDS: kept.ids, SCORES: kept.log_probs, TAIL: kept.tail}
+        spans = self.settings.task == "question_answering"
+        scores = unpack(rows[SCORES_COLUMN], own, HIDDEN_SPAN if spans else 0.0)
+        return {SCORES: scores.transpose(1, 2).contiguous() if spans else scores}  # (B, 2, T)
 
     def __call__(self, inputs: Mapping[str, Any], *, hidden: bool = False) -> Taught | None:
         """What the teacher said about a batch of `collate`.
@@ -234,11 +261,13 @@ class TeacherCache:
             hidden: Whether the states of its layers are wanted too.
 
         Returns:
-            What the student is to match; None where a row of the batch is not in the cache.
+            What the student is to match, over all classes; None where a row of the batch is not in the cache.
         """
         if SCORES not in inputs:
             return None
         scores = inputs[SCORES].float()
+        if self.packing is not None:
+            scores = Likeliest(inputs[IDS], scores, inputs[TAIL].float()).dense(self.packing.vocabulary)
         if self.index is not None:
             scores = scores[..., self.index.to(scores.device)]
         states = [inputs[f"{HIDDEN}{place}"].float() for place in range(len(self.layers))] if hidden else []
@@ -255,7 +284,8 @@ class TeacherCache:
         """
         found, own = self.keys.find(self.reader.keys(inputs)), self.settings
         names, missing = set(self.reader.inputs(inputs)), int((found < 0).sum())
-        reason = "other truncation, another tokenizer, a collator that masks or augments, or new rows"
+        labels = "labels at other tokens, " if self.reader.heard_only else ""
+        reason = f"{labels}other truncation, another tokenizer, a collator that masks or augments, or new rows"
         if names != set(own.inputs):
             reason = f"it read {sorted(own.inputs)} of each row, and this batch holds {sorted(names)}"
         return ShrinkError(

@@ -1,6 +1,7 @@
-"""Scores and hidden states as columns on disk: half precision, without padding."""
+"""Scores and hidden states as columns on disk: without padding, in half precision or packed."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,13 +16,14 @@ from hf_shrink.errors import ShrinkError
 
 LARGEST = torch.finfo(torch.float16).max
 KEY_COLUMN, SCORES_COLUMN = "key", "scores"
+LIKELIEST_COLUMN = "likeliest"  # in place of the scores, where the likeliest tokens alone are kept
 FOLDER, SPLIT = "data", "train"  # so that load_dataset finds the parts
 PART_ROWS, PART_BYTES = 8192, 500 * 10**6
 BATCH_ROWS, BATCH_BYTES = 1000, 50 * 10**6  # few record batches, so that a cache of a million rows opens at once
 
 
 def pack(values: Tensor, own: Tensor | None, *, softmax: bool) -> pa.Array:
-    """Make a column.
+    """Make a column in half precision; values that are not finite or outside its range are refused.
 
     Args:
         values: Shape (B, C), or (B, T, C).
@@ -31,21 +33,35 @@ def pack(values: Tensor, own: Tensor | None, *, softmax: bool) -> pa.Array:
 
     Returns:
         B rows of C values, or of lists of C values.
+    """
+    return pack_as(lambda kept: _half(kept, softmax), values, own)
+
+
+def pack_as(convert: Callable[[Tensor], Tensor], values: Tensor, own: Tensor | None) -> pa.Array:
+    """Make a column of what becomes of each vector.
+
+    Args:
+        convert: Takes the N vectors to keep, shape (N, C), and gives as many of any width and dtype.
+        values: Shape (B, C), or (B, T, C).
+        own: Shape (B, T), True at the values to keep; None keeps all.
+
+    Returns:
+        B rows of one vector, or of one vector a token.
 
     Raises:
-        ShrinkError: If values are not finite or outside the range of half precision, or not one a token.
+        ShrinkError: If the values are not one a token.
     """
     if own is not None and values.shape[:2] != own.shape:
         raise ShrinkError(
             f"`teacher` must give one vector a token to be cached, got {values.shape[1]} for {own.shape[1]} tokens. "
             "Train with the teacher itself."
         )
-    width = values.shape[-1]
     lengths = None
     if values.ndim == 3:
         own = torch.ones(values.shape[:2], dtype=torch.bool) if own is None else own
         lengths, values = own.sum(1).cpu(), values[own.to(values.device)]  # (B,), (sum of the lengths, C)
-    inner = pa.FixedSizeListArray.from_arrays(pa.array(_half(values, softmax).cpu().numpy().reshape(-1)), width)
+    values = convert(values).cpu()
+    inner = pa.FixedSizeListArray.from_arrays(pa.array(values.numpy().reshape(-1)), values.shape[-1])
     if lengths is None:
         return inner
     offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).int()
@@ -56,12 +72,12 @@ def unpack(column: pa.ChunkedArray, own: Tensor | None, padding: float) -> Tenso
     """Make a batch of a column's rows.
 
     Args:
-        column: B rows as `pack` made them.
+        column: B rows as `pack` or `pack_as` made them.
         own: Shape (B, T), True where the values go; None where all rows are of one length.
         padding: What stands elsewhere.
 
     Returns:
-        Half precision, shape (B, C) or (B, T, C).
+        Shape (B, C) or (B, T, C), in the column's dtype.
     """
     array: Any = column.combine_chunks()
     rows, in_lists = len(array), pa.types.is_list(array.type)
@@ -72,7 +88,7 @@ def unpack(column: pa.ChunkedArray, own: Tensor | None, padding: float) -> Tenso
         return flat
     if own is None:
         return flat.reshape(rows, -1, flat.shape[-1])
-    batch = torch.full((*own.shape, flat.shape[-1]), padding, dtype=torch.float16)
+    batch = torch.full((*own.shape, flat.shape[-1]), padding, dtype=flat.dtype)
     batch[own] = flat
     return batch
 
@@ -169,6 +185,23 @@ def open_parts(folder: Path) -> Dataset | None:
     """
     parts = [Dataset.from_file(str(part)) for part in part_files(folder)]
     return concatenate_datasets(parts).with_format("arrow") if parts else None
+
+
+def bytes_a_token(rows: Dataset) -> int | None:
+    """What the answer about a token takes in memory and on disk.
+
+    Args:
+        rows: Of a cache.
+
+    Returns:
+        Bytes, without those of hidden states; None where a row has one answer.
+    """
+    types = {field.name: field.type for field in rows.data.schema}
+    kept: Any = types.get(LIKELIEST_COLUMN, types.get(SCORES_COLUMN))
+    if not pa.types.is_list(kept):
+        return None
+    vector = kept.value_type
+    return vector.list_size * vector.value_type.bit_width // 8
 
 
 def hidden_column(layer: int) -> str:

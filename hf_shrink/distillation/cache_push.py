@@ -4,7 +4,7 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-from hf_shrink.distillation.cache_columns import FOLDER, SPLIT, open_parts, part_files
+from hf_shrink.distillation.cache_columns import FOLDER, SPLIT, bytes_a_token, open_parts, part_files
 from hf_shrink.distillation.cache_settings import FILE, CacheSettings
 from hf_shrink.errors import ShrinkError
 from hf_shrink.hub.commit import Operation, commit, open_destination
@@ -61,7 +61,7 @@ def push_cache(
     destination = open_destination(
         repo_id, repo_type="dataset", private=private, token=token, revision=revision, create_pr=create_pr
     )
-    rows.info.description = _describe(settings, destination.repo_id)
+    rows.info.description = _describe(settings, bytes_a_token(rows), destination.repo_id)
     new = DatasetFiles(rows, SPLIT, parts, source=None, license=None)
 
     def operations(parent: str) -> list[Operation]:
@@ -74,7 +74,7 @@ def push_cache(
     return commit(destination, operations, commit_message or "Upload a teacher's cache")
 
 
-def _describe(settings: CacheSettings, repo_id: str) -> str:
+def _describe(settings: CacheSettings, token_bytes: int | None, repo_id: str) -> str:
     at = f" at commit {settings.commit}" if settings.commit else ""
     layers = ", ".join(map(str, settings.hidden_layers))
     pooled = f" ({settings.pooling} of the tokens)" if settings.pooling else " of each token"
@@ -82,17 +82,34 @@ def _describe(settings: CacheSettings, repo_id: str) -> str:
         f" Columns `hidden_…` hold the hidden states{pooled} of layers {layers}, counted from 0." if layers else ""
     )
     cut = f"; rows were cut to {settings.max_length} tokens" if settings.max_length is not None else ""
+    args = "" if settings.top_k is None else 'args = DistillationTrainingArguments("student", temperature=1.0)\n'
+    imports = f"DistillationTrainer, {'DistillationTrainingArguments, ' if args else ''}TeacherCache"
     return f"""
-What the teacher `{settings.teacher}`{at} said about the rows of a dataset, for {settings.task}. `scores` holds \
-{SCORES.get(settings.task, "the logits of the classes")}, without padding and in half precision.{hidden} The rows \
-themselves are not here: `key` is a hash of what the teacher read of one ({", ".join(settings.inputs)}{cut}).
+What the teacher `{settings.teacher}`{at} said about the rows of a dataset, for {settings.task}. \
+{_scores(settings, token_bytes)}{hidden} The rows themselves are not here: `key` is a hash of what the teacher read \
+of one ({", ".join(settings.inputs)}{cut}).
 
 A student trains on it without the teacher, on rows that are prepared in the same way:
 
 ```python
-from hf_shrink import DistillationTrainer, TeacherCache
+from hf_shrink import {imports}
 
 cache = TeacherCache.load("{repo_id}")
-trainer = DistillationTrainer(model=student, teacher_model=cache, train_dataset=rows, processing_class=tokenizer)
+{args}trainer = DistillationTrainer(
+    model=student, teacher_model=cache, {"args=args, " if args else ""}train_dataset=rows, processing_class=tokenizer
+)
 trainer.train()
 ```""".strip()
+
+
+def _scores(settings: CacheSettings, token_bytes: int | None) -> str:
+    cost = "" if token_bytes is None else f" ({token_bytes:,} bytes a token)"
+    if settings.top_k is None:
+        held = SCORES.get(settings.task, "the logits of the classes")
+        return f"`scores` holds {held}, without padding and in half precision{cost}."
+    return (
+        f"`likeliest` holds the {settings.top_k} likeliest entries of the teacher's softmax and the mass of all "
+        f"others{cost}, for the tokens at which a student hears the teacher. The labels are therefore part of a row: "
+        "give it the same ones. A student hears the others as equally likely, which overrates them the more the "
+        "higher the temperature: train at 1."
+    )

@@ -35,6 +35,7 @@ class CacheSettings:
         inputs: Those of them that the rows held.
         tokenizer: Hash of the tokenizer's vocabulary; None without one.
         max_length: Tokens that raw rows were cut to; None is the tokenizer's own limit.
+        top_k: Entries of the softmax that are kept of each token; None keeps all scores.
         format_version: Of the files.
     """
 
@@ -49,6 +50,7 @@ class CacheSettings:
     inputs: tuple[str, ...]
     tokenizer: str | None
     max_length: int | None
+    top_k: int | None = None
     format_version: int = FORMAT
 
     @classmethod

@@ -50,12 +50,22 @@ def cache_teacher(
     task: str | None = None,
     pooling: str | None = None,
     hidden_layers: Sequence[int] | None = None,
+    top_k: int | None = None,
 ) -> TeacherCache:
     """Run a teacher over a dataset once; `DistillationTrainer(teacher_model=cache)` then trains without it.
 
     A row is kept in half precision and without padding: the scores of its classes (2 bytes each), for token tasks of
     each of its tokens. Rows that the folder holds already are left out, so that a run that was cut off goes on, and a
     second dataset joins the first. Under `accelerate launch` the processes share the rows.
+
+    Over a vocabulary that is much: 304,000 bytes a token where it has 152,000 entries. `top_k=16` makes 56 bytes of
+    them: the likeliest entries of the teacher's softmax, off by a few hundredths of a nat (see `TokenPacking`), and
+    the mass of all others. Only tokens at which a student hears the teacher are kept: a prompt, padding and words that
+    are not masked take nothing, and the rows must have the labels that they are trained on. Of what is kept the
+    trainer makes log-probabilities of the whole vocabulary, as large as the student's logits in single precision, in
+    which the others share their mass evenly. That is a biased estimate of the tail: a student that is near its teacher
+    needs a larger k. Train with `temperature=1.0`: softened, the tokens that were not kept outweigh those that were,
+    and the student learns noise.
 
     A row is found again only if the teacher would read the same of it: train with the same tokenizer, `max_length` and
     collator. A model with absolute positions reads padding on the left as other positions, batch by batch: pad on the
@@ -76,6 +86,8 @@ def cache_teacher(
         task: Name in `TASKS`; found from the teacher if None.
         pooling: As in `DistillationTrainingArguments`: one vector a row, of embeddings and of hidden states.
         hidden_layers: Layers whose hidden states are kept too, counted from 0 or, if negative, from the end.
+        top_k: For masked_lm, causal_lm and seq2seq_lm: entries of each token's softmax that are kept, in [1, V]; None
+            keeps all scores.
 
     Returns:
         The cache.
@@ -96,7 +108,7 @@ def cache_teacher(
     if processing_class is None and (data_collator is None or not prepared):
         processing_class = load_processing_class(teacher)
     task, state, folder = find_task(model, task), _processes(), Path(output_dir).expanduser()
-    answering = make_answering(model, task, state.device, pooling, hidden_layers)
+    answering = make_answering(model, task, state.device, pooling=pooling, hidden_layers=hidden_layers, top_k=top_k)
     collator = data_collator or default_collator(processing_class, task)
     columns: dict[str, Any] = {"text_column": text_column, "label_column": label_column}
     with _random_state_kept():
@@ -116,6 +128,7 @@ def cache_teacher(
             inputs=_check_repeatable(rows, collator, answering.reader),
             tokenizer=tokenizer_fingerprint(processing_class),
             max_length=max_length,
+            top_k=top_k,
         )
         writer, known = _open(folder, settings, model, state)
         share = rows.shard(state.num_processes, state.process_index, contiguous=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from hf_shrink.distillation.teacher import LABEL_NAMES
-from hf_shrink.distillation.views import with_decoder_inputs
+from hf_shrink.distillation.views import view_of, with_decoder_inputs
 from hf_shrink.inputs.encoding import IGNORED
 
 KEY_BYTES = 16
@@ -28,11 +28,14 @@ class RowReader:
         task: Name in `TASKS`.
         parameters: Arguments of the teacher's `forward`.
         config: The teacher's config.
+        heard_only: Keep scores only of tokens at which a student listens. Which ones these are is then part of the
+            key: the same text with labels at other tokens is another row.
     """
 
     task: str
     parameters: frozenset[str]
     config: PretrainedConfig
+    heard_only: bool = False
 
     def inputs(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """The tensors of a batch that the teacher reads.
@@ -64,6 +67,10 @@ class RowReader:
             own = targets if name.startswith("decoder_") else None if name in WHOLE else tokens
             fits = own is not None and tensor.shape[:2] == own.shape
             parts.append((name, _canonical(tensor), own.cpu().numpy() if own is not None and fits else None))
+        if self.heard_only:
+            heard, own = self.scored(batch), targets if self.task == "seq2seq_lm" else tokens
+            if heard is not None:
+                parts.append(("heard", _canonical(heard), None if own is None else own.cpu().numpy()))
         return [_digest(parts, row) for row in range(len(next(iter(inputs.values()))))]
 
     def tokens(self, batch: Mapping[str, Any]) -> Tensor | None:
@@ -90,8 +97,13 @@ class RowReader:
             Shape (B, T), True at the scores to keep; None where all are.
         """
         if self.task == "seq2seq_lm":
-            return self._targets(batch)
-        return self.tokens(batch) if self.task in TOKEN_TASKS else None
+            own = self._targets(batch)
+        else:
+            own = self.tokens(batch) if self.task in TOKEN_TASKS else None
+        if not self.heard_only or (self.task == "seq2seq_lm" and batch.get("labels") is None):
+            return own
+        heard = view_of(self.task, self.config, pooling="mean", hide_padding=True).read(batch).heard
+        return heard if own is None else heard & own
 
     def _targets(self, batch: Mapping[str, Any]) -> Tensor | None:
         """Where the decoder's inputs stand; what is to the left of them is part of what it reads."""

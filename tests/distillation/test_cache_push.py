@@ -10,7 +10,7 @@ from huggingface_hub import HfApi
 from hf_shrink.distillation.cache import TeacherCache
 from hf_shrink.errors import ShrinkError
 from tests.distillation.caching import TASK, make_cache
-from tests.distillation.tasks import TASK_CASES
+from tests.distillation.tasks import TASK_CASES, VOCABULARY
 from tests.hub.cards import validate_card
 
 API = HfApi()
@@ -63,6 +63,27 @@ def test_the_card(tmp_path, repo_id):
     assert f'TeacherCache.load("{repo_id}")' in card
     assert f'load_dataset("{repo_id}")' in card
     assert "| train | 8 |" in card
+
+
+@pytest.mark.parametrize(("task", "top_k"), [("causal_lm", 6), ("causal_lm", None), (TASK, None)])
+def test_top_k_comes_back_and_the_card_says_what_a_token_costs(tmp_path, repo_id, task, top_k):
+    cache = make_cache(tmp_path, task, top_k=top_k)
+    cache.push_to_hub(repo_id)
+    back = TeacherCache.load(repo_id)
+    assert back.settings == cache.settings
+    assert back.settings.top_k == top_k
+    assert torch.equal(back(back.answer(batch_of(task))).scores, cache(cache.answer(batch_of(task))).scores)
+    card = card_of(repo_id)
+    assert validate_card(card, "dataset") == ([], [])
+    assert ("bytes a token" in card) == (task != TASK)
+    if top_k is None:
+        cost = "" if task == TASK else f" ({2 * VOCABULARY} bytes a token)"
+        assert f"without padding and in half precision{cost}. The rows" in card
+        assert "temperature" not in card
+    else:
+        assert "`likeliest` holds the 6 likeliest entries of the teacher's softmax" in card
+        assert "(14 bytes a token)" in card
+        assert 'DistillationTrainingArguments("student", temperature=1.0)' in card
 
 
 def test_a_later_cache_replaces_an_earlier_one(tmp_path, repo_id, monkeypatch):
