@@ -18,6 +18,7 @@ BERT = Architecture(
                 key="attention.self.key",
                 value="attention.self.value",
                 output="attention.output.dense",
+                plain_when={"position_embedding_type": "absolute"},  # transformers 5 has no other
             ),
             feed_forward=FeedForward(up="intermediate.dense", down="output.dense"),
             layer_index=("attention.self", "crossattention.self"),  # the second only where add_cross_attention is set
@@ -52,7 +53,11 @@ DISTILBERT = Architecture(
             heads_field="n_heads",
             ffn_field="hidden_dim",
             attention=Attention(
-                query="attention.q_lin", key="attention.k_lin", value="attention.v_lin", output="attention.out_lin"
+                query="attention.q_lin",
+                key="attention.k_lin",
+                value="attention.v_lin",
+                output="attention.out_lin",
+                plain_when={},
             ),
             feed_forward=FeedForward(up="ffn.lin1", down="ffn.lin2"),
         ),

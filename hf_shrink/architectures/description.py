@@ -23,6 +23,9 @@ class Attention:
         value: Projection of the values.
         output: Projection of the joined heads.
         fused: Whether query, key and value name one module that holds the three side by side.
+        plain_when: Config fields with the values under which the scores are the products of queries and keys over the
+            root of the head size: no rotary or relative positions, no norm, no other scale. A field that the config
+            lacks counts as met; None says that they never are, or that it is not known.
     """
 
     query: str
@@ -30,6 +33,7 @@ class Attention:
     value: str
     output: str
     fused: bool = False
+    plain_when: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,12 @@ GPT2 = Architecture(
             heads_field="n_head",
             ffn_field="n_inner",  # None stands for four times the hidden width
             attention=Attention(
-                query="attn.c_attn", key="attn.c_attn", value="attn.c_attn", output="attn.c_proj", fused=True
+                query="attn.c_attn",
+                key="attn.c_attn",
+                value="attn.c_attn",
+                output="attn.c_proj",
+                fused=True,
+                plain_when={"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False},
             ),
             feed_forward=FeedForward(up="mlp.c_fc", down="mlp.c_proj"),
             layer_index=("attn", "crossattention"),  # the second only where add_cross_attention is set

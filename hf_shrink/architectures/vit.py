@@ -15,7 +15,9 @@ VIT = Architecture(
             depth_fields=("num_hidden_layers",),
             heads_field="num_attention_heads",
             ffn_field="intermediate_size",
-            attention=Attention(query=NAMES.query, key=NAMES.key, value=NAMES.value, output=NAMES.output),
+            attention=Attention(
+                query=NAMES.query, key=NAMES.key, value=NAMES.value, output=NAMES.output, plain_when={}
+            ),
             feed_forward=FeedForward(up=NAMES.up, down=NAMES.down),
             head_dim_field=NAMES.head_dim_field,
         ),

@@ -11,6 +11,8 @@ from hf_shrink.distillation.presets import PRESETS
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.tasks import check_task
 
+FEATURE_LOSSES = {"hidden_loss": "hidden", "attention_loss": "attention", "relation_loss": "relations"}
+
 
 @dataclass
 class DistillationTrainingArguments(TrainingArguments):
@@ -27,8 +29,16 @@ class DistillationTrainingArguments(TrainingArguments):
         beta: Option of `jsd`, in [0, 1]: 0 is the forward, 1 the reverse divergence.
         hidden_weight: Weight of the term on hidden states, at least 0; 0 leaves it out.
         hidden_loss: Name in `LOSSES` of a loss on hidden states.
+        attention_weight: Weight of the term on attention, at least 0; 0 leaves it out. It needs equally many heads,
+            and models without rotary or relative positions.
+        attention_loss: Name in `LOSSES` of a loss on attention, "attention_kl" or "attention_mse".
+        relation_weight: Weight of the term on relations among queries, keys and values, at least 0; 0 leaves it out.
+            Widths and heads may differ: both are split into as many relation heads as the student has heads if that
+            divides all widths, else into the greatest number that divides all numbers of heads.
+        relation_loss: Name in `LOSSES` of a loss on relations.
         layer_map: Which layer of the student is held against which of the teacher: "uniform" over the depth, "last"
-            against last, "skip" (all but the last, against every k-th), or pairs such as "0:0,1:2", counted from 0.
+            against last, "skip" (all but the last, against every k-th), or pairs such as "0:0,1:2", counted from 0. It
+            holds for hidden states, attention and relations; MiniLM compares the last layers alone.
         preset: Name in `PRESETS`: settings that were measured together. They take the place of defaults; a field that
             is given another value than its default keeps it.
         task: Name in `TASKS`; found from the student if None.
@@ -61,6 +71,17 @@ class DistillationTrainingArguments(TrainingArguments):
         default=0.0, metadata={"help": "Weight of the term on hidden states, at least 0; 0 leaves it out."}
     )
     hidden_loss: str = field(default="hidden_mse", metadata={"help": "Loss on hidden states: a name in LOSSES."})
+    attention_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the term on attention, at least 0; 0 leaves it out."}
+    )
+    attention_loss: str = field(
+        default="attention_kl", metadata={"help": "Loss on attention: attention_kl or attention_mse."}
+    )
+    relation_weight: float = field(
+        default=0.0,
+        metadata={"help": "Weight of the term on relations of queries, keys, values, at least 0; 0 leaves it out."},
+    )
+    relation_loss: str = field(default="minilm_relation", metadata={"help": "Loss on relations: a name in LOSSES."})
     layer_map: str = field(
         default="uniform",
         metadata={"help": 'Layers to compare: "uniform", "last", "skip", or pairs (student:teacher) such as 0:0,1:2.'},
@@ -97,11 +118,11 @@ class DistillationTrainingArguments(TrainingArguments):
             raise ShrinkError(
                 f"`beta` must be in [0, 1], got {self.beta}. 0 is the forward, 1 the reverse divergence."
             )
-        if not 0 <= self.hidden_weight < float("inf"):
-            raise ShrinkError(
-                f"`hidden_weight` must be a finite number of at least 0, got {self.hidden_weight}. "
-                "0 leaves the hidden states out."
-            )
+        for name in ("hidden_weight", "attention_weight", "relation_weight"):
+            if not 0 <= (weight := getattr(self, name)) < float("inf"):
+                raise ShrinkError(
+                    f"`{name}` must be a finite number of at least 0, got {weight}. 0 leaves its term out."
+                )
         self._check_names()
         own = sorted(set(LOSSES[self.logit_loss].options) - {"labels", "temperature", "beta"})
         if unknown := sorted(set(self.logit_loss_kwargs or {}) - set(own)):
@@ -127,11 +148,10 @@ class DistillationTrainingArguments(TrainingArguments):
             raise ShrinkError(
                 f"`pooling` must be one of {sorted(POOLINGS)}, got {self.pooling!r}. Choose one of these."
             )
-        on_hidden = [name for name, loss in LOSSES.items() if "hidden" in loss.facts["outputs"]]
-        if self.hidden_loss not in on_hidden:
-            raise ShrinkError(
-                f"`hidden_loss` must be one of {on_hidden}, got {self.hidden_loss!r}. Choose one of these."
-            )
+        for argument, outputs in FEATURE_LOSSES.items():
+            fitting = [name for name, loss in LOSSES.items() if outputs in loss.facts["outputs"]]
+            if (chosen := getattr(self, argument)) not in fitting:
+                raise ShrinkError(f"`{argument}` must be one of {fitting}, got {chosen!r}. Choose one of these.")
 
     @property
     def loss_options(self) -> dict[str, Any]:

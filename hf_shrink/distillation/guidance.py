@@ -1,18 +1,17 @@
 """What a teacher brings to a run: the teacher itself, how its task is read, and the losses that compare the two."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from hf_shrink.distillation.alignment import align_classes, check_vocabularies
 from hf_shrink.distillation.arguments import DistillationTrainingArguments
 from hf_shrink.distillation.cache import TeacherCache
-from hf_shrink.distillation.hidden import HiddenMatch, depth_and_width, layer_pairs
+from hf_shrink.distillation.features import ON_ATTENTION, Features, make_features
 from hf_shrink.distillation.losses import LOSSES
 from hf_shrink.distillation.pooling import pooling_of
 from hf_shrink.distillation.teacher import Taught, Teacher, config_of, load_teacher, tokenizer_in
@@ -42,13 +41,13 @@ class Guidance:
         view: How the task is read.
         teacher: A model or what one said before; None trains on labels alone.
         logit_loss: Compares the scores.
-        hidden: Compares hidden states; None where they are not wanted.
+        features: Compares the two within their layers.
     """
 
     view: View
     teacher: Teacher | TeacherCache | None
     logit_loss: Callable[..., Tensor]
-    hidden: HiddenMatch | None
+    features: Features = field(default_factory=Features)
 
     def compare(self, scores: Tensor, taught: Taught, reading: Reading, options: Mapping[str, Any]) -> Tensor:
         """Run the loss on the scores.
@@ -100,19 +99,20 @@ def make_guidance(
             "softmax over classes can be smoothed."
         )
     if teacher_model is None:
-        return Guidance(view, None, _logit_loss(args, view), None)
+        return Guidance(view, None, _logit_loss(args, view))
     if isinstance(teacher_model, TeacherCache):
+        _check_cached(args)
         check_vocabularies(student_config, teacher_model.config, tokenizer_in(processing_class), None)
-        index, hidden = _fit(student_config, teacher_model.config, view, args)
+        index, features = _fit(student_config, teacher_model.config, view, args)
         cache = teacher_model.fitted(
             task=task,
             index=index,
-            layers=() if hidden is None else hidden.teacher_layers,
+            layers=features.hidden_layers,
             pooling=args.pooling,
             embedding_pooling=pooling if view.outputs == "features" else None,
             processing_class=processing_class,
         )
-        return Guidance(view, cache, _logit_loss(args, view), hidden)
+        return Guidance(view, cache, _logit_loss(args, view), features)
     init_kwargs: Any = args.teacher_model_init_kwargs or {}
     model = load_teacher(
         student,
@@ -122,9 +122,18 @@ def make_guidance(
         init_kwargs=init_kwargs,
         processing_class=processing_class,
     )
-    index, hidden = _fit(student_config, config_of(model, "teacher_model"), view, args)
-    layers = () if hidden is None else hidden.teacher_layers
-    return Guidance(view, Teacher(model, view, index, layers, args.pooling), _logit_loss(args, view), hidden)
+    index, features = _fit(student_config, config_of(model, "teacher_model"), view, args)
+    teacher = Teacher(model, view, index, features.hidden_layers, args.pooling, features.teacher)
+    return Guidance(view, teacher, _logit_loss(args, view), features)
+
+
+def _check_cached(args: DistillationTrainingArguments) -> None:
+    for name in ON_ATTENTION:
+        if weight := getattr(args, name):
+            raise ShrinkError(
+                f"`{name}` must be 0 where `teacher_model` is a cache, got {weight}: it holds no queries, keys and "
+                "values. Give the teacher itself, or compare hidden states."
+            )
 
 
 def _logit_loss(args: DistillationTrainingArguments, view: View) -> Callable[..., Tensor]:
@@ -145,18 +154,7 @@ def _fits(loss: Method, view: View) -> bool:
 
 def _fit(
     student: PretrainedConfig, teacher: PretrainedConfig, view: View, args: DistillationTrainingArguments
-) -> tuple[Tensor | None, HiddenMatch | None]:
-    """The order of the teacher's classes, and what compares the hidden states."""
+) -> tuple[Tensor | None, Features]:
+    """The order of the teacher's classes, and what compares the layers."""
     index = align_classes(student, teacher) if view.task in NAMED_CLASSES else None
-    return index, _hidden_match(student, teacher, args) if args.hidden_weight else None
-
-
-def _hidden_match(
-    student: PretrainedConfig, teacher: PretrainedConfig, args: DistillationTrainingArguments
-) -> HiddenMatch:
-    depth, width = depth_and_width(student, "model")
-    teacher_depth, teacher_width = depth_and_width(teacher, "teacher_model")
-    pairs = layer_pairs(args.layer_map, depth, teacher_depth)
-    with torch.random.fork_rng(devices=[]):  # the same projections in every process, and no other random choice moved
-        torch.manual_seed(args.seed)
-        return HiddenMatch(pairs, LOSSES[args.hidden_loss].function, args.pooling, (width, teacher_width))
+    return index, make_features(student, teacher, args)

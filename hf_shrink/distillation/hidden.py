@@ -64,6 +64,7 @@ class HiddenMatch(nn.Module):
     The projections are trained with the student and are no part of it: what is saved is the student alone.
 
     Args:
+        weight: Its weight in the loss.
         pairs: Of `layer_pairs`.
         loss: Of `LOSSES`, on hidden states.
         pooling: Compare one vector a row, made so; None compares token by token.
@@ -71,14 +72,15 @@ class HiddenMatch(nn.Module):
     """
 
     def __init__(
-        self, pairs: Pairs, loss: Callable[..., Tensor], pooling: str | None, widths: tuple[int, int]
+        self, weight: float, pairs: Pairs, loss: Callable[..., Tensor], pooling: str | None, widths: tuple[int, int]
     ) -> None:
         super().__init__()
+        self.weight = weight
         self.pairs = pairs
         self._loss = loss
         self._pooling = pooling
         own, theirs = widths
-        self.projections = nn.ModuleList(nn.Linear(own, theirs) for _ in pairs) if own != theirs else None
+        self.projections = nn.ModuleList(nn.Linear(own, theirs) for _ in pairs if own != theirs)
 
     @property
     def teacher_layers(self) -> tuple[int, ...]:
@@ -101,13 +103,24 @@ class HiddenMatch(nn.Module):
         return torch.stack(terms).mean(0)
 
     def _compare(self, pair: int, own: Tensor, theirs: Tensor, mask: Tensor | None) -> Tensor:
-        if self.projections is not None:
+        if self.projections:
             own = self.projections[pair](own)
         values = self._loss(own, theirs)  # (B,) if pooled, else (B, T)
-        if values.ndim == 1:
-            return values
-        weights = torch.ones_like(values) if mask is None else mask.to(values)
-        return (values * weights).sum(1) / weights.sum(1).clamp(min=1)
+        return values if values.ndim == 1 else mean_over_tokens(values, mask)
+
+
+def mean_over_tokens(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Average what each token of a row has.
+
+    Args:
+        values: Shape (B, T).
+        mask: Same shape, nonzero at real tokens, or None where all are.
+
+    Returns:
+        Shape (B,); 0 in a row without tokens.
+    """
+    weights = torch.ones_like(values) if mask is None else mask.to(values)
+    return (values * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
 def select_states(
@@ -128,12 +141,13 @@ def select_states(
     return tuple(s if pooling is None else pool(s, mask, pooling) for s in chosen)
 
 
-def depth_and_width(config: PretrainedConfig, argument: str) -> tuple[int, int]:
+def depth_and_width(config: PretrainedConfig, argument: str, weight: str = "hidden_weight") -> tuple[int, int]:
     """Number of layers and hidden width.
 
     Args:
         config: Of a text, image or audio encoder, or of a decoder.
         argument: What the user calls the model.
+        weight: The argument that asks for it.
 
     Returns:
         Layers, width.
@@ -148,6 +162,6 @@ def depth_and_width(config: PretrainedConfig, argument: str) -> tuple[int, int]:
     except AttributeError:  # convolutions have stages, of several widths
         pass
     raise ShrinkError(
-        f"`hidden_weight` must be 0 for this `{argument}` ({config.model_type}): its layers are not one stack of one "
+        f"`{weight}` must be 0 for this `{argument}` ({config.model_type}): its layers are not one stack of one "
         "width. Compare the logits alone."
     )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from hf_shrink.distillation.alignment import check_vocabularies
+from hf_shrink.distillation.attention_capture import AttentionCapture, Projected, watching
 from hf_shrink.distillation.hidden import select_states
 from hf_shrink.distillation.views import View, with_decoder_inputs
 from hf_shrink.errors import ShrinkError
@@ -28,10 +29,12 @@ class Taught:
     Args:
         scores: As the task's view gives them, in the student's class order; shape (..., C).
         hidden: States of the layers that were asked for, each of shape (B, T, D), or (B, D) if pooled.
+        projected: Queries, keys and values of the layers that were asked for.
     """
 
     scores: Tensor
     hidden: tuple[Tensor, ...] = ()
+    projected: tuple[Projected, ...] = ()
 
 
 class Teacher:
@@ -43,6 +46,7 @@ class Teacher:
         index: Order of its classes as the student has them, shape (C,), or None.
         layers: Layers whose hidden states are wanted, counted from 0.
         pooling: How these states become one vector a row; None leaves those of all tokens.
+        attention: Catches queries, keys and values; None where they are not wanted.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Teacher:
         index: Tensor | None = None,
         layers: Sequence[int] = (),
         pooling: str | None = None,
+        attention: AttentionCapture | None = None,
     ) -> None:
         self.model = self._unwrapped = model.requires_grad_(False).eval()
         self.parameters = forward_parameters(model)
@@ -60,6 +65,7 @@ class Teacher:
         self._index = index
         self._layers = tuple(layers)
         self._pooling = pooling
+        self._attention = attention
 
     @property
     def name(self) -> str:
@@ -80,20 +86,22 @@ class Teacher:
 
         Args:
             inputs: A prepared batch; what the teacher's `forward` does not know is left out.
-            hidden: Whether the states of its layers are wanted too.
+            hidden: Whether what its layers hold is wanted too: their states, and their queries, keys and values.
 
         Returns:
             What the student is to match.
         """
-        outputs = self.model(**self.own_inputs(inputs), **({"output_hidden_states": True} if hidden else {}))
+        states_wanted = {"output_hidden_states": True} if hidden and self._layers else {}
+        with watching(self._unwrapped, self._attention if hidden else None) as projected:
+            outputs = self.model(**self.own_inputs(inputs), **states_wanted)
         scores = self._view.scores(outputs, inputs)
         if self._index is not None:
             self._index = self._index.to(scores.device)
             scores = scores[..., self._index]
-        if not hidden:
-            return Taught(scores)
+        if not states_wanted:
+            return Taught(scores, projected=tuple(projected))
         states = select_states(outputs.hidden_states, self._layers, inputs.get("attention_mask"), self._pooling)
-        return Taught(scores, states)
+        return Taught(scores, states, tuple(projected))
 
     def own_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """What of a batch this teacher reads.

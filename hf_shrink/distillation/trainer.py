@@ -16,6 +16,7 @@ from transformers.utils import logging
 from hf_shrink.distillation.arguments import DistillationTrainingArguments
 from hf_shrink.distillation.cache import TeacherCache
 from hf_shrink.distillation.dropout import disable_dropout
+from hf_shrink.distillation.features import Features
 from hf_shrink.distillation.guidance import NAMED_CLASSES, make_guidance
 from hf_shrink.distillation.teacher import LABEL_NAMES, Taught, Teacher, config_of, forward_parameters
 from hf_shrink.distillation.trainer_card import CardFacts, as_tuple, trainer_card
@@ -97,8 +98,7 @@ class DistillationTrainer(Trainer):
             self.teacher.place(self.accelerator)
         if isinstance(self.teacher, TeacherCache):
             self.data_collator = self.teacher.collate(self.data_collator)
-        if self._guidance.hidden is not None:
-            self._guidance.hidden.to(self.args.device)
+        self._projections.to(self.args.device)
 
     @property
     def teacher(self) -> Teacher | TeacherCache | None:
@@ -121,8 +121,7 @@ class DistillationTrainer(Trainer):
 
     @property
     def _projections(self) -> Any:
-        hidden = self._guidance.hidden
-        return () if hidden is None or hidden.projections is None else hidden.projections
+        return self._guidance.features.projections
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Make the optimizer, and let it train the learned projections too.
@@ -209,14 +208,16 @@ class DistillationTrainer(Trainer):
             The loss, a scalar, or the loss with the outputs.
         """
         reading = self._guidance.view.read(inputs)
-        hidden = self._guidance.hidden is not None and model.training
-        outputs = model(**self._own_inputs(inputs), **({"output_hidden_states": True} if hidden else {}))
+        features = self._guidance.features if model.training else Features()
+        with features.watch(self.accelerator.unwrap_model(model)) as projected:
+            outputs = model(**self._own_inputs(inputs), **features.wanted)
         scores = self._guidance.view.scores(outputs, inputs)
         counts = num_items_in_batch if model.training else reading.counts().to(scores.device)
-        taught = self._ask_teacher(inputs, hidden=hidden, needed=model.training or reading.labels is None)
+        taught = self._ask_teacher(inputs, hidden=bool(features), needed=model.training or reading.labels is None)
         terms = self._loss_terms(outputs, scores, taught, reading, counts)
-        if hidden and taught is not None:
-            terms["hidden_loss"] = self._hidden_term(outputs, taught, inputs) / counts[ROWS]
+        if features and taught is not None:
+            by_row = features.terms(outputs, projected, taught, inputs.get("attention_mask"))
+            terms |= {name: values.sum() / counts[ROWS] for name, values in by_row.items()}
         weights = self._weights(labelled=reading.labels is not None, taught=taught is not None)
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         if not model.training:
@@ -237,7 +238,7 @@ class DistillationTrainer(Trainer):
         if not taught:
             return {"ce_loss": 1.0}
         alpha = self.args.alpha if labelled else 1.0
-        return {"kd_loss": alpha, "ce_loss": 1 - alpha, "hidden_loss": self.args.hidden_weight}
+        return {"kd_loss": alpha, "ce_loss": 1 - alpha, **self._guidance.features.weights}
 
     def _ask_teacher(self, inputs: Mapping[str, Any], *, hidden: bool, needed: bool) -> Taught | None:
         if self.teacher is None:
@@ -266,10 +267,6 @@ class DistillationTrainer(Trainer):
             return self.compute_loss_func(outputs, reading.labels, num_items_in_batch=count)
         smoothing = self.args.label_smoothing_factor
         return label_loss(self._guidance.view, scores, reading, count.clamp(min=1), smoothing)
-
-    def _hidden_term(self, outputs: Any, taught: Taught, inputs: Mapping[str, Any]) -> Tensor:
-        match: Any = self._guidance.hidden
-        return match(outputs.hidden_states, taught.hidden, inputs.get("attention_mask")).sum()
 
     def _averages_across_devices(self) -> bool:
         return self.args.average_tokens_across_devices and self.accelerator.num_processes > 1

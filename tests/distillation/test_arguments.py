@@ -60,6 +60,12 @@ def test_every_own_field_is_explained():
         ("hidden_weight", float("nan")),
         ("hidden_weight", -1.0),
         ("hidden_loss", "forward_kl"),  # compares logits
+        ("attention_weight", float("nan")),
+        ("attention_weight", float("inf")),
+        ("attention_loss", "minilm_relation"),  # compares relations
+        ("relation_weight", float("nan")),
+        ("relation_weight", -1.0),
+        ("relation_loss", "attention_kl"),  # compares attention
         ("pooling", "average"),
         ("task", "classification"),
         ("preset", "fast"),

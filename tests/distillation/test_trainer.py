@@ -46,8 +46,8 @@ def test_options_reach_the_loss(tmp_path):
 ON_SCORES = {  # a task whose scores a loss can compare, for every loss that takes each position by itself
     name: next(task for task, kind in TASK_OF_OUTPUTS.items() if kind in loss.facts["outputs"])
     for name, loss in LOSSES.items()
-    if loss.facts["compares"] == "positions"
-}
+    if loss.facts["compares"] == "positions" and not set(loss.facts["outputs"]) <= {"attention", "relations"}
+}  # what is compared within the layers has its own test_attention.py
 
 
 @pytest.mark.parametrize("loss", ON_SCORES)

@@ -8,6 +8,8 @@ NEXT_STEPS = {
     "logits": "Align the classes of teacher and student first.",
     "values": "Compare models that predict the same values.",
     "vectors": "Project the student's vectors to the teacher's width first.",
+    "scores": "Compare the same tokens, in models with equally many heads.",
+    "relations": "Compare the same tokens, split into equally many relation heads.",
 }
 
 
@@ -18,7 +20,7 @@ def pair_fault(student: Tensor, teacher: Tensor, temperature: float, kind: str) 
         student: Any shape.
         teacher: Must have the same shape: broadcasting would compare the wrong positions silently.
         temperature: Must be finite and above 0, also where it has no effect.
-        kind: How the loss names its inputs after the model: "logits", "values" or "vectors".
+        kind: How the loss names its inputs after the model: "logits", "values", "vectors", "scores" or "relations".
 
     Returns:
         The error's message, which the loss raises and so documents, or None.

@@ -10,8 +10,11 @@ from hf_shrink.distillation import LOSSES
 from hf_shrink.errors import ShrinkError
 
 SHAPES = {"positions": [(4, 5), (2, 3, 5)], "rows": [(4, 5), (2, 3)]}
-OUTPUTS = {"classes", "spans", "labels", "values", "features", "hidden"}
-BEYOND_A_SOFTMAX = [name for name in LOSSES if set(LOSSES[name].facts["outputs"]) - {"classes", "spans"}]
+OUTPUTS = {"classes", "spans", "labels", "values", "features", "hidden", "attention", "relations"}
+OVER_KEYS = {"attention", "relations"}
+IN_A_SOFTMAX = {"classes", "spans", *OVER_KEYS}
+BEYOND_A_SOFTMAX = [name for name in LOSSES if set(LOSSES[name].facts["outputs"]) - IN_A_SOFTMAX]
+MASKED = [name for name in LOSSES if set(LOSSES[name].facts["outputs"]) & OVER_KEYS]
 
 
 def tensor(*shape, seed, dtype=torch.float32):
@@ -197,3 +200,41 @@ def test_the_gradient_keeps_its_size_at_any_temperature(loss):
 def test_a_senseless_temperature_is_refused(loss, temperature):
     with pytest.raises(ShrinkError, match="`temperature`"):
         loss(tensor(4, 5, seed=0), tensor(4, 5, seed=1), temperature=temperature)
+
+
+def with_mask(scores, keys):
+    scores = scores.clone()
+    scores[..., keys] = -torch.inf
+    return scores.requires_grad_()
+
+
+@pytest.mark.parametrize("name", MASKED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_a_masked_key_is_as_if_it_were_not_there(name, dtype):
+    """Else the value would depend on how far a batch is padded."""
+    loss, student, teacher = LOSSES[name].function, *(tensor(2, 3, 4, 5, seed=s, dtype=dtype) for s in (0, 1))
+    padded = with_mask(student, [1, 4])
+    value = loss(padded, with_mask(teacher, [1, 4]))
+    shorter = student[..., [0, 2, 3]].requires_grad_()
+    expected = loss(shorter, teacher[..., [0, 2, 3]])
+    torch.testing.assert_close(value, expected)
+    value.sum().backward()
+    expected.sum().backward()
+    torch.testing.assert_close(padded.grad[..., [0, 2, 3]], shorter.grad)
+    assert (padded.grad[..., [1, 4]] == 0).all()
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_a_key_that_one_of_the_two_masks_is_left_out_of_both(name):
+    loss, student, teacher = LOSSES[name].function, tensor(2, 4, 5, seed=0), tensor(2, 4, 5, seed=1)
+    expected = loss(with_mask(student, [1, 4]), with_mask(teacher, [1, 4]))
+    torch.testing.assert_close(loss(with_mask(student, [1]), with_mask(teacher, [4])), expected)
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_without_any_key_it_is_zero_with_a_gradient_of_zero(name):
+    student = with_mask(tensor(2, 4, 5, seed=0), slice(None))
+    value = LOSSES[name].function(student, with_mask(tensor(2, 4, 5, seed=1), slice(None)))
+    value.sum().backward()
+    assert torch.equal(value, torch.zeros(2, 4))
+    assert torch.equal(student.grad, torch.zeros(2, 4, 5))
