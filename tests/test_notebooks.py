@@ -99,16 +99,48 @@ def test_it_runs_no_code_of_others(path):
     assert "trust_remote_code" not in path.read_text()
 
 
+def settings_of(name, monkeypatch):
+    monkeypatch.delenv("FAST", raising=False)
+    settings = {}
+    exec(cells_of(name)["settings"].source, settings)
+    return settings
+
+
+def cells_of(name):
+    return {cell.id: cell for cell in read(ROOT / "notebooks" / name).cells}
+
+
 def test_the_quickstart_has_the_settings_of_the_command(monkeypatch):
     from hf_shrink.cli import quickstart_stages as stages
     from hf_shrink.cli.quickstart_command import quickstart
 
-    monkeypatch.delenv("FAST", raising=False)
-    cells = {cell.id: cell.source for cell in read(ROOT / "notebooks" / "00_quickstart.ipynb").cells}
-    settings = {}
-    exec(cells["settings"], settings)
+    settings = settings_of("00_quickstart.ipynb", monkeypatch)
     for name in ("TEACHER", "STUDENT", "DISTILLATION", "MAX_LENGTH"):
         assert settings[name] == getattr(stages, name), name
     options = inspect.signature(quickstart).parameters
     for name in ("num_hidden_layers", "teacher_epochs", "student_epochs", "seed"):
         assert settings[name.upper()] == options[name].default, name
+
+
+def test_a_teacher_of_the_quickstart_is_one_that_the_distillation_would_have_made(monkeypatch):
+    first, second = (settings_of(name, monkeypatch) for name in ("00_quickstart.ipynb", "01_distillation.ipynb"))
+    for name in ("OUT", "TEACHER", "TEACHER_EPOCHS", "MAX_LENGTH", "SEED"):
+        assert first[name] == second[name], name
+
+
+def test_the_distillation_was_run_with_todays_preset_and_caches_what_it_compares():
+    from hf_shrink.distillation.presets import PRESETS
+
+    cells, preset = cells_of("01_distillation.ipynb"), PRESETS["classification"]
+    printed = next(output.text for output in cells["preset"].outputs if output.get("name") == "stdout")
+    assert printed.splitlines()[0] == str(dict(preset)), "run it again: tools/run-notebook"
+    assert f'hidden_layers=[-1], pooling="{preset["pooling"]}"' in cells["cache"].source
+    assert preset["layer_map"] == "last"
+
+
+def test_the_distillation_says_no_number_that_its_table_does_not_show():
+    cells = cells_of("01_distillation.ipynb")
+    table = "".join(cells["compare"].outputs[0].data["text/markdown"])
+    said = re.findall(r"\d+\.\d", cells["reading"].source)
+    assert said
+    assert not set(said) - set(re.findall(r"\d+\.\d", table))
