@@ -7,14 +7,12 @@ from typing import Any
 
 from hf_shrink.architectures import architecture_of
 from hf_shrink.distillation import DistillationTrainingArguments
-from hf_shrink.distillation.guidance import STANDS_IN
-from hf_shrink.distillation.losses import LOSSES
 from hf_shrink.distillation.presets import PRESETS
-from hf_shrink.distillation.views import view_of
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation import MethodUse
 from hf_shrink.evaluation.chosen_metric import choose_metric
 from hf_shrink.evaluation.decoding import DECODERS
+from hf_shrink.registry import Method
 
 NO_PRESET = "none"
 DEFAULTS = {"per_device_train_batch_size": 32}
@@ -113,7 +111,7 @@ def choose_task_metric(metric: str | None, task: str, num_labels: int | None) ->
 
 
 def method_use(
-    args: DistillationTrainingArguments, given: Mapping[str, Any], preset: str | None, student: Any, task: str
+    args: DistillationTrainingArguments, given: Mapping[str, Any], preset: str | None, logit_loss: Method
 ) -> MethodUse:
     """What the card says of the training.
 
@@ -121,17 +119,12 @@ def method_use(
         args: What was trained with.
         given: What was asked for.
         preset: Name in `PRESETS`, or None.
-        student: The student.
-        task: Name in `TASKS`.
+        logit_loss: What compared the logits.
 
     Returns:
         The method with its real values.
     """
-    loss = args.logit_loss
-    if loss == "forward_kl":
-        view = view_of(task, student.config, pooling="mean", hide_padding=True)
-        loss = STANDS_IN.get(view.outputs, loss)
     names = dict.fromkeys([*ON_CARD, *(PRESETS[preset] if preset else ()), *given])
-    values = {name: getattr(args, name) for name in names} | {"logit_loss": loss}
+    values = {name: getattr(args, name) for name in names} | {"logit_loss": logit_loss.name}
     options = {**({"preset": preset} if preset else {}), **values}
-    return MethodUse(loss, "Knowledge distillation", LOSSES[loss].paper, options)
+    return MethodUse(logit_loss.name, "Knowledge distillation", logit_loss.paper, options)

@@ -100,7 +100,7 @@ def run_distillation(options: Distillation) -> ShrinkReport:
     trainer.train()
     student.eval().save_pretrained(options.output_dir)
     tokenizer.save_pretrained(options.output_dir)
-    use = method_use(args, options.given, preset, student, task)
+    use = method_use(args, options.given, preset, trainer.logit_loss)
     report = compare(
         options.teacher,
         options.output_dir,

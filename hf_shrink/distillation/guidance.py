@@ -1,6 +1,6 @@
 """What a teacher brings to a run: the teacher itself, how its task is read, and the losses that compare the two."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from hf_shrink.distillation.features import ON_ATTENTION, Features, make_feature
 from hf_shrink.distillation.losses import LOSSES
 from hf_shrink.distillation.pooling import pooling_of
 from hf_shrink.distillation.teacher import Taught, Teacher, config_of, load_teacher, tokenizer_in
+from hf_shrink.distillation.token_packing import VOCABULARY_TASKS
 from hf_shrink.distillation.views import Reading, View, view_of
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.tasks import find_task
@@ -28,7 +29,6 @@ NAMED_CLASSES = (  # tasks whose outputs bear the names of `id2label`
     "image_classification",
     "audio_classification",
 )
-VOCABULARY_TASKS = ("masked_lm", "causal_lm", "seq2seq_lm")
 # What stands in for forward KL, the default, where the outputs are no softmax.
 STANDS_IN = {"labels": "binary_kl", "values": "regression_mse", "features": "cosine"}
 
@@ -46,7 +46,7 @@ class Guidance:
 
     view: View
     teacher: Teacher | TeacherCache | None
-    logit_loss: Callable[..., Tensor]
+    logit_loss: Method
     features: Features = field(default_factory=Features)
 
     def compare(self, scores: Tensor, taught: Taught, reading: Reading, options: Mapping[str, Any]) -> Tensor:
@@ -66,7 +66,7 @@ class Guidance:
             width = min(scores.shape[-1], theirs.shape[-1])
             scores, theirs = scores[..., :width], theirs[..., :width]
         labels = reading.labels if self.view.outputs in ("classes", "spans") else None
-        return self.logit_loss(scores, theirs, labels=labels, **options)
+        return self.logit_loss.function(scores, theirs, labels=labels, **options)
 
 
 def make_guidance(
@@ -98,8 +98,9 @@ def make_guidance(
             f"`label_smoothing_factor` must be 0 for {task}, got {args.label_smoothing_factor}. Only the targets of a "
             "softmax over classes can be smoothed."
         )
+    logit_loss = _logit_loss(args, view)
     if teacher_model is None:
-        return Guidance(view, None, _logit_loss(args, view))
+        return Guidance(view, None, logit_loss)
     if isinstance(teacher_model, TeacherCache):
         _check_cached(args)
         check_vocabularies(student_config, teacher_model.config, tokenizer_in(processing_class), None)
@@ -111,8 +112,9 @@ def make_guidance(
             pooling=args.pooling,
             embedding_pooling=pooling if view.outputs == "features" else None,
             processing_class=processing_class,
+            temperature=args.temperature,
         )
-        return Guidance(view, cache, _logit_loss(args, view), features)
+        return Guidance(view, cache, logit_loss, features)
     init_kwargs: Any = args.teacher_model_init_kwargs or {}
     model = load_teacher(
         student,
@@ -124,7 +126,7 @@ def make_guidance(
     )
     index, features = _fit(student_config, config_of(model, "teacher_model"), view, args)
     teacher = Teacher(model, view, index, features.hidden_layers, args.pooling, features.teacher)
-    return Guidance(view, teacher, _logit_loss(args, view), features)
+    return Guidance(view, teacher, logit_loss, features)
 
 
 def _check_cached(args: DistillationTrainingArguments) -> None:
@@ -136,7 +138,7 @@ def _check_cached(args: DistillationTrainingArguments) -> None:
             )
 
 
-def _logit_loss(args: DistillationTrainingArguments, view: View) -> Callable[..., Tensor]:
+def _logit_loss(args: DistillationTrainingArguments, view: View) -> Method:
     name = STANDS_IN.get(view.outputs, args.logit_loss) if args.logit_loss == "forward_kl" else args.logit_loss
     method = LOSSES[name]
     fitting = [key for key, loss in LOSSES.items() if _fits(loss, view)]
@@ -145,7 +147,7 @@ def _logit_loss(args: DistillationTrainingArguments, view: View) -> Callable[...
             f"`logit_loss` must be one of {fitting} for {view.task}, got {name!r}, which compares something else. "
             "Leave it out for the usual one."
         )
-    return method.function
+    return method
 
 
 def _fits(loss: Method, view: View) -> bool:

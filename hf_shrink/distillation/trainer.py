@@ -26,6 +26,7 @@ from hf_shrink.evaluation.quality import as_compute_metrics
 from hf_shrink.inputs.labels import check_labels
 from hf_shrink.inputs.models import load_model
 from hf_shrink.inputs.tasks import find_task
+from hf_shrink.registry import Method
 
 logger = logging.get_logger(__name__)
 HEARD, LABELS, ROWS = range(3)  # what a Reading counts
@@ -104,6 +105,11 @@ class DistillationTrainer(Trainer):
     def teacher(self) -> Teacher | TeacherCache | None:
         """The teacher, frozen, or its cache; None without one."""
         return self._guidance.teacher
+
+    @property
+    def logit_loss(self) -> Method:
+        """What compares the logits: the method of `args.logit_loss`, or what stands in for forward KL."""
+        return self._guidance.logit_loss
 
     # ------------------------------------------------------------------ the student and what is trained with it
     def call_model_init(self, trial: Any = None) -> nn.Module:
@@ -413,7 +419,7 @@ class DistillationTrainer(Trainer):
             datasets=as_tuple(dataset_tags) or as_tuple(dataset),
             dataset_args=as_tuple(dataset_args),
         )
-        card = trainer_card(self, self.teacher, facts)
+        card = trainer_card(self, self.teacher, self.logit_loss, facts)
         (Path(str(self.args.output_dir)) / "README.md").write_text(card, encoding="utf-8")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import Trainer
 
+from hf_shrink.distillation.arguments import FEATURE_LOSSES
 from hf_shrink.distillation.cache import TeacherCache
 from hf_shrink.distillation.losses import LOSSES
 from hf_shrink.distillation.teacher import Teacher
@@ -15,6 +16,7 @@ from hf_shrink.evaluation.report import ShrinkReport
 from hf_shrink.hub.card import model_card, training_card
 from hf_shrink.inputs.remote import looks_like_path
 from hf_shrink.inputs.tasks import find_task, inner_model, model_config
+from hf_shrink.registry import Method
 
 REPORT = "shrink_report.json"
 TRAINING = (
@@ -33,7 +35,6 @@ TRAINING = (
     "fp16",
     "seed",
 )
-DISTILLATION = ("logit_loss", "alpha")  # said only where there is a teacher
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,15 @@ def as_tuple(value: str | list[str] | None) -> tuple[str, ...]:
     return () if value is None else (value,) if isinstance(value, str) else tuple(value)
 
 
-def trainer_card(trainer: Trainer, teacher: Teacher | TeacherCache | None, facts: CardFacts) -> str:
+def trainer_card(
+    trainer: Trainer, teacher: Teacher | TeacherCache | None, logit_loss: Method, facts: CardFacts
+) -> str:
     """Write the card.
 
     Args:
         trainer: The run.
         teacher: Its teacher, if it has one.
+        logit_loss: What compares the logits.
         facts: What the caller knows; it goes before what the report says.
 
     Returns:
@@ -76,7 +80,7 @@ def trainer_card(trainer: Trainer, teacher: Teacher | TeacherCache | None, facts
     report = Path(str(trainer.args.output_dir)) / REPORT
     if report.is_file():
         return _from_report(ShrinkReport.from_json(report), trainer.hub_model_id, facts)
-    return _from_log(trainer, teacher, facts)
+    return _from_log(trainer, teacher, logit_loss, facts)
 
 
 def _from_report(report: ShrinkReport, repo_id: str | None, facts: CardFacts) -> str:
@@ -91,20 +95,24 @@ def _from_report(report: ShrinkReport, repo_id: str | None, facts: CardFacts) ->
     return model_card(replace(report, provenance=origin), repo_id=repo_id, tags=facts.tags)
 
 
-def _from_log(trainer: Trainer, teacher: Teacher | TeacherCache | None, facts: CardFacts) -> str:
+def _from_log(trainer: Trainer, teacher: Teacher | TeacherCache | None, logit_loss: Method, facts: CardFacts) -> str:
     args: Any = trainer.args
     student = trainer.accelerator.unwrap_model(trainer.model)
-    names = (*TRAINING, *(DISTILLATION if teacher is not None else ()))
-    hyperparameters = {name: _plain(getattr(args, name)) for name in names}
+    hyperparameters = {name: _plain(getattr(args, name)) for name in TRAINING}
+    within = _feature_losses(args) if teacher is not None else {}
     if teacher is not None:
-        hyperparameters |= args.loss_options
+        hyperparameters |= {"logit_loss": logit_loss.name, "alpha": args.alpha, **args.loss_options}
+    for weight, loss in within.items():
+        hyperparameters |= {weight: getattr(args, weight), weight.replace("_weight", "_loss"): loss.name}
+    if within:
+        hyperparameters |= {"layer_map": args.layer_map, "pooling": args.pooling}
     if facts.dataset_args:
         hyperparameters["dataset_args"] = ", ".join(facts.dataset_args)
     name = facts.model_name or Path(str(args.output_dir)).name
     return training_card(
         name,
         teacher_model=None if teacher is None else teacher.name,
-        task=find_task(student),
+        task=find_task(student, args.task),
         hyperparameters=hyperparameters,
         metrics=_last_evaluation(trainer.state.log_history),
         datasets=facts.datasets,
@@ -112,17 +120,21 @@ def _from_log(trainer: Trainer, teacher: Teacher | TeacherCache | None, facts: C
         license=facts.license,
         language=facts.language,
         tags=facts.tags,
-        methods=_methods(args, teacher),
+        methods=_methods([logit_loss, *within.values()] if teacher is not None else []),
         pipeline_tag=facts.pipeline_tag,
         library_name="transformers" if inner_model(student) is student else "peft",
         repo_id=trainer.hub_model_id,
     )
 
 
-def _methods(args: Any, teacher: Teacher | TeacherCache | None) -> tuple[MethodUse, ...]:
-    if teacher is None:
-        return ()
-    return (MethodUse(args.logit_loss, "Knowledge distillation", LOSSES[args.logit_loss].paper),)
+def _feature_losses(args: Any) -> dict[str, Method]:
+    """Losses within the layers that took part, by the argument that weighs them."""
+    weights = {argument: argument.replace("_loss", "_weight") for argument in FEATURE_LOSSES}
+    return {w: LOSSES[getattr(args, argument)] for argument, w in weights.items() if getattr(args, w)}
+
+
+def _methods(losses: list[Method]) -> tuple[MethodUse, ...]:
+    return tuple(MethodUse(loss.name, "Knowledge distillation", loss.paper) for loss in losses)
 
 
 def _last_evaluation(history: list[dict[str, float]]) -> Mapping[str, float]:

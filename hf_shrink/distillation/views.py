@@ -1,7 +1,7 @@
 """What each task compares: at which positions, which scores, against which labels."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -199,10 +199,13 @@ def _read_masked(batch: Batch) -> Reading:
 def _read_causal(batch: Batch) -> Reading:
     labels = batch.get("labels")
     if labels is None:
-        heard = F.pad(_attended(batch), (0, 1), value=False)[:, 1:]  # the last token has no next one
+        attended = _attended(batch)
+        heard = attended & F.pad(attended, (0, 1), value=False)[:, 1:]  # the last token has no next one
         return Reading(heard, None, None, len(heard))
     # Shifting the labels leaves the logits whole: a slice of them would be copied, V wide.
-    return _read_masked({"labels": F.pad(labels, (0, 1), value=IGNORED)[:, 1:]})
+    reading = _read_masked({"labels": F.pad(labels, (0, 1), value=IGNORED)[:, 1:]})
+    # What padding on the left says about the first token is in the models' own loss; no teacher is asked about it.
+    return replace(reading, heard=reading.heard & _attended({**batch, "labels": labels}))
 
 
 def _read_spans(batch: Batch) -> Reading:

@@ -129,3 +129,12 @@ def test_permuted_classes_are_aligned_by_name(tmp_path):
     found, _ = one_step(tmp_path, 8, 1, teacher_model=cache, model=student)
     online, _ = one_step(tmp_path, 8, 1, teacher_model=teacher)
     torch.testing.assert_close(found["classifier.weight"], online["classifier.weight"], rtol=1e-2, atol=5e-3)
+
+
+def test_the_likeliest_tokens_alone_ask_for_temperature_1(tmp_path):
+    """Softened, their tail would take the mass of the head: the gradient would lead away from the teacher."""
+    cache = cached(tmp_path / "cache", "causal_lm", top_k=6)
+    with pytest.raises(ShrinkError, match="`temperature`"):
+        one_step(tmp_path, 8, 1, task="causal_lm", teacher_model=cache)
+    gradient, _ = one_step(tmp_path, 8, 1, task="causal_lm", teacher_model=cache, temperature=1.0)
+    assert all(torch.isfinite(value).all() for value in gradient.values())

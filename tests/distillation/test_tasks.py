@@ -123,3 +123,15 @@ def test_a_loss_that_does_not_fit_the_task_is_refused(tmp_path, task):
     wrong = "dkd" if task == UNLABELLED else "hidden_mse"
     with pytest.raises(ShrinkError, match="`logit_loss`"):
         one_step(tmp_path, 8, 1, task=task, teacher_model=case.teacher(), logit_loss=wrong)
+
+
+def test_the_card_names_the_loss_that_was_used(tmp_path):
+    case = TASK_CASES["multi_label_classification"]
+    _, trainer = one_step(
+        tmp_path, 8, 1, task="multi_label_classification", teacher_model=case.teacher(), hidden_weight=1.0
+    )
+    trainer.create_model_card()
+    card = (tmp_path / "README.md").read_text()
+    assert "binary_kl" in card
+    assert "hidden_mse" in card
+    assert "forward_kl" not in card
