@@ -26,8 +26,9 @@ def caches(tmp_path_factory):
 
     def cache(task):
         if task not in made:
-            make_cache(tmp_path_factory.mktemp(task), task, top_k=K)
-            made[task] = TeacherCache.load(tmp_path_factory.getbasetemp() / f"{task}0")
+            folder = tmp_path_factory.mktemp(task)
+            make_cache(folder, task, top_k=K)
+            made[task] = TeacherCache.load(folder)
         return made[task]
 
     return cache
