@@ -30,13 +30,15 @@ TEACHERS = {
     "sst2": {"num_train_epochs": 2, "learning_rate": 1e-4},
     "banking77": {"num_train_epochs": 5, "learning_rate": 4e-4},
 }
-STUDENTS = {
-    "two-layers": {"learning_rate": 4e-4, "num_train_epochs": 3},
-    "tiny": {"learning_rate": 1e-3, "num_train_epochs": 8},
-    "two-layers, 10 % labels": {"learning_rate": 4e-4, "num_train_epochs": 3},
+LEARNING_RATES = {"two-layers": 4e-4, "tiny": 1e-3, "two-layers, 10 % labels": 4e-4}
+EPOCHS = {
+    "two-layers": {"trec6": 3, "sst2": 2, "banking77": 3},
+    "tiny": {"trec6": 8, "sst2": 8, "banking77": 8},
+    "two-layers, 10 % labels": {"trec6": 2, "sst2": 2, "banking77": 2},
 }
 ARMS = {
-    "labels only": None,
+    "labels only": {},
+    "labels only, no dropout": {"disable_dropout": True},
     "plain KD": {"alpha": 0.7, "temperature": 2.0},
     "recipe": {"preset": "classification"},
 }
@@ -140,13 +142,14 @@ def hide_labels(rows: Dataset, seed: int) -> tuple[Dataset, Dataset]:
 def run(kind: str, arm: str, seed: int, data: Data, teacher: PreTrainedModel, cache: TeacherCache, work: Path) -> dict:
     """One student."""
     set_seed(seed)
-    rows, settings = data.splits["train"], {"seed": seed, **STUDENTS[kind]}
+    rows, guided = data.splits["train"], not arm.startswith("labels")
+    settings = {"seed": seed, "learning_rate": LEARNING_RATES[kind], "num_train_epochs": EPOCHS[kind][data.name]}
     if "10 %" in kind:
         everything, tenth = hide_labels(rows, seed)
         settings["max_steps"] = settings["num_train_epochs"] * len(rows) // 32  # as many steps for the tenth alone
-        rows = tenth if ARMS[arm] is None else everything
+        rows = everything if guided else tenth
     student = student_of(kind, teacher)
-    return train(student, data, rows, work, None if ARMS[arm] is None else cache, {**settings, **(ARMS[arm] or {})})
+    return train(student, data, rows, work, cache if guided else None, {**settings, **ARMS[arm]})
 
 
 def collect(work: Path) -> dict:
@@ -183,7 +186,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--work-dir", type=Path, default=Path("distillation-quality"))
     parser.add_argument("--datasets", nargs="+", default=list(TEACHERS))
-    parser.add_argument("--students", nargs="+", default=list(STUDENTS))
+    parser.add_argument("--students", nargs="+", default=list(EPOCHS))
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()

@@ -14,15 +14,15 @@ from hf_shrink.distillation.views import view_of
 from hf_shrink.evaluation import ShrinkReport
 from hf_shrink.hub import model_card
 from hf_shrink.inputs import TASKS
-from tools.readme import README, rendered
+from tools.readme import DISTILLATION, PAGES, README, rendered
 
 ROOT = Path(hf_shrink.__file__).parents[1]
-DISTILLATION = ROOT / "docs" / "distillation.md"
 CARDS = sorted((ROOT / "model_cards").glob("*/README.md"))
 
 
-def test_the_made_tables_are_up_to_date():
-    assert README.read_text() == rendered(README.read_text()), "Run: python tools/readme.py"
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_the_made_tables_are_up_to_date(page):
+    assert page.read_text() == rendered(page.read_text()), "Run: python tools/readme.py"
 
 
 def test_every_link_into_the_project_leads_somewhere():

@@ -1,10 +1,10 @@
-"""The tables of README.md that are made and not written: python tools/readme.py rewrites them in place."""
+"""The tables of the README and the docs that are made and not written: python tools/readme.py rewrites them."""
 
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 
 from hf_shrink.distillation import LOSSES
 from hf_shrink.evaluation import METRICS
@@ -13,7 +13,11 @@ from hf_shrink.registry import Method
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+DISTILLATION = ROOT / "docs" / "distillation.md"
+QUALITY = ROOT / "benchmarks" / "results" / "distillation_quality.json"
+STEP = ROOT / "benchmarks" / "results" / "distillation.json"
 QUICKSTART = ROOT / "benchmarks" / "results" / "quickstart.json"
+PAGES = (README, DISTILLATION)
 REGISTRIES = {"distillation": LOSSES, "quantization": QUANTIZERS}
 TITLES = {
     "teacher": "teacher (all-MiniLM-L6-v2, fine-tuned)",
@@ -59,6 +63,34 @@ def _quickstart_rows(reports: list[dict]) -> Iterator[list[str]]:
         ]
 
 
+def quality() -> str:
+    """What distillation brought over labels alone, over the seeds of the committed runs."""
+    found = json.loads(QUALITY.read_text())
+    header = ("data, student", "teacher", "labels only", "`preset`", "gain of the preset")
+    return "\n".join([_line(header), _line(["---"] * len(header)), *map(_line, _quality_rows(found))])
+
+
+def _quality_rows(found: dict) -> Iterator[list[str]]:
+    for cell, arms in found["cells"].items():
+        teacher = 100 * found["teachers"][cell.split(",")[0]]["test"]
+        plain, recipe = ({s: 100 * run["test"] for s, run in arms[a].items()} for a in ("labels only", "recipe"))
+        gains = [recipe[seed] - plain[seed] for seed in plain]
+        yield [
+            cell,
+            f"{teacher:.1f}",
+            f"{mean(plain.values()):.1f}",
+            f"{mean(recipe.values()):.1f} ({100 * mean(recipe.values()) / teacher:.1f} % of the teacher)",
+            f"{mean(gains):+.2f} ± {stdev(gains) / len(gains) ** 0.5:.2f} ({len(gains)} seeds)",
+        ]
+
+
+def step() -> str:
+    """What a training step costs against others in the same run."""
+    ratios = json.loads(STEP.read_text())["ratios"]
+    rows = [[name, f"{median(v):.2f}×", f"{min(v):.2f} to {max(v):.2f}"] for name, v in ratios.items()]
+    return "\n".join([_line(("step", "ratio, median", "range")), _line(["---"] * 3), *map(_line, rows)])
+
+
 def _line(cells: list[str] | tuple[str, ...]) -> str:
     return f"| {' | '.join(cells)} |"
 
@@ -70,8 +102,11 @@ def _source(method: Method) -> str:
 
 
 def rendered(text: str) -> str:
-    """The README with every made table as it should be."""
-    for name, make in (("methods", methods), ("quickstart", quickstart)):
+    """A page with every made table as it should be."""
+    for make in (methods, quickstart, quality, step):
+        name = make.__name__
+        if f"<!-- {name} -->" not in text:
+            continue
         pattern = rf"(?<=<!-- {name} -->\n)(.*?)(?=<!-- /{name} -->)"
         before, _, after = re.split(pattern, text, flags=re.S)
         text = f"{before}{make()}\n{after}"
@@ -79,4 +114,5 @@ def rendered(text: str) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(rendered(README.read_text()))
+    for page in PAGES:
+        page.write_text(rendered(page.read_text()))
