@@ -6,7 +6,8 @@ from huggingface_hub import HfApi
 from transformers import AutoModelForSequenceClassification
 
 from hf_shrink.hub import model_card
-from tests.distillation.one_step import one_step, teacher
+from tests.distillation.one_step import one_step
+from tests.distillation.tasks import TASK_CASES
 from tests.evaluation.example import example_report
 from tests.hub.cards import front_matter, validate_card
 from tests.hub.test_upload import logits, text_of
@@ -15,7 +16,8 @@ from tests.models import tiny_tokenizer
 
 @pytest.fixture
 def trainer(repo_id, tmp_path):
-    return one_step(tmp_path / "out", 8, 1, teacher_model=teacher(), hub_model_id=repo_id)[1]
+    teacher = TASK_CASES["single_label_classification"].teacher()
+    return one_step(tmp_path / "out", 8, 1, teacher_model=teacher, hub_model_id=repo_id)[1]
 
 
 def test_card_from_the_log(repo_id, trainer):
