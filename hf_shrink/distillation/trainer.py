@@ -170,8 +170,15 @@ class DistillationTrainer(Trainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if self._projections and checkpoint is not None:
-            self._projections.load_state_dict(load_file(Path(checkpoint) / PROJECTIONS))
+        if not self._projections or checkpoint is None:
+            return
+        sidecar = Path(checkpoint) / PROJECTIONS
+        if not sidecar.is_file():
+            raise ShrinkError(
+                f"`resume_from_checkpoint` must hold {PROJECTIONS}, but {checkpoint} does not: it was saved with "
+                "save_only_model, or without `hidden_weight`. Resume from another, or train from the student in it."
+            )
+        self._projections.load_state_dict(load_file(sidecar))
 
     # ------------------------------------------------------------------ the loss
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:

@@ -80,11 +80,13 @@ class TaskCase:
         return self.make(4, 12, **config)
 
 
-def gradient_by_hand(case: TaskCase, alpha: float, temperature: float) -> dict[str, torch.Tensor]:
+def gradient_by_hand(
+    case: TaskCase, alpha: float, temperature: float, rows: Dataset | None = None
+) -> dict[str, torch.Tensor]:
     """alpha · teacher term + (1 - alpha) · label term, row by row, without a batch, padding or trainer."""
     student, teacher, collate = case.student().train(), case.teacher().eval(), case.collator()
     parts = []
-    for row in case.rows():
+    for row in case.rows() if rows is None else rows:
         batch = dict(collate([row]))
         inputs = {k: v for k, v in batch.items() if k not in ("labels", "start_positions", "end_positions")}
         if student.config.is_encoder_decoder:

@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from hf_shrink.distillation import DistillationTrainer, DistillationTrainingArguments
+from hf_shrink.errors import ShrinkError
 from tests.distillation.tasks import TASK_CASES
 
 CASE = TASK_CASES["single_label_classification"]
@@ -69,3 +70,10 @@ def test_a_checkpoint_without_its_projections_would_be_seen(tmp_path):
     )
     assert early.keys() == late.keys()
     assert all((early[name] != late[name]).any() for name in early)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    options = RUNS["hidden states through projections"]
+    run(tmp_path / "whole", save_only_model=True, **options)
+    with pytest.raises(ShrinkError, match="`resume_from_checkpoint`"):
+        run(tmp_path / "resumed", resume=str(tmp_path / "whole" / "checkpoint-6"), **options)
