@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from hf_shrink.cli.config_file import ConfigFile
+from hf_shrink.cli.row_options import LabelColumn, MaxLength, TextColumn
 from hf_shrink.distillation.presets import PRESETS
 from hf_shrink.errors import ShrinkError
 
@@ -27,15 +28,9 @@ def cache(
         Path, typer.Option(help="New folder, or a cache of the same teacher and settings, which gets what it lacks.")
     ] = Path("teacher-cache"),
     split: Annotated[str, typer.Option(help="Split to ask about.")] = "train",
-    text_column: Annotated[
-        str | None, typer.Option(help="Column with the text; default: found by type and name.")
-    ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column with the label; default: found by type and name.")
-    ] = None,
-    max_length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens a row, as in the training; default: the tokenizer's own limit.")
-    ] = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    max_length: MaxLength = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows that the teacher reads at once.")] = 32,
     preset: Annotated[
         str | None, typer.Option(help=f"Also keep what this preset of distill compares: {', '.join(PRESETS)}.")

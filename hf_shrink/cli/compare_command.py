@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from hf_shrink.cli.config_file import ConfigFile
+from hf_shrink.cli.row_options import LabelColumn, MaxLength, TextColumn
 
 
 def register(app: typer.Typer) -> None:
@@ -25,16 +26,10 @@ def compare_models(
     dataset: Annotated[str, typer.Option(help="Folder, file or Hub id of the data.")],
     split: Annotated[str, typer.Option(help="Split to compare on.")] = "test",
     metric: Annotated[str, typer.Option(help="Name of a metric.")] = "accuracy",
-    text_column: Annotated[
-        str | None, typer.Option(help="Column with the text; default: found by type and name.")
-    ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column with the label; default: found by type and name.")
-    ] = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows a batch, for the quality.")] = 32,
-    max_length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens a row; default: the tokenizer's own limit.")
-    ] = None,
+    max_length: MaxLength = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for the latency; default: all.")] = None,
     json: Annotated[Path | None, typer.Option(help="Also write the report there.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Also draw quality against size there (png, pdf, svg).")] = None,

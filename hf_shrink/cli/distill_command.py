@@ -7,6 +7,7 @@ import typer
 import yaml
 
 from hf_shrink.cli.config_file import ConfigFile
+from hf_shrink.cli.row_options import LabelColumn, MaxLength, TextColumn
 from hf_shrink.distillation.presets import PRESETS
 from hf_shrink.errors import ShrinkError
 
@@ -47,15 +48,9 @@ def distill(
     transfer_split: Annotated[
         str | None, typer.Option(help="Split of the transfer dataset, where it has several.")
     ] = None,
-    text_column: Annotated[
-        str | None, typer.Option(help="Column with the text; default: found by type and name.")
-    ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column with the label; default: found by type and name.")
-    ] = None,
-    max_length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens a row; default: the tokenizer's own limit.")
-    ] = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    max_length: MaxLength = None,
     metric: Annotated[
         str | None,
         typer.Option(

@@ -6,6 +6,7 @@ from transformers import Trainer, TrainingArguments
 
 from hf_shrink.distillation import DistillationTrainer, DistillationTrainingArguments
 from hf_shrink.errors import ShrinkError
+from tests.distillation.curves import curve
 from tests.distillation.gradients import assert_same_gradient, in_processes
 from tests.distillation.one_step import ALPHA, TEMPERATURE, one_step
 from tests.distillation.tasks import TASK_CASES, gradient_by_hand
@@ -49,30 +50,6 @@ def test_without_a_teacher_the_gradient_is_that_of_the_whole_batch(tmp_path, tas
     rows = rows.filter(lambda row: len(row["input_ids"]) == 4) if task == "question_answering" else rows
     gradient, _ = one_step(tmp_path, len(rows) // accumulation or 1, accumulation, task=task, rows=rows)
     assert_same_gradient(gradient, gradient_by_hand(TASK_CASES[task], 0.0, TEMPERATURE, rows))
-
-
-def curve(trainer_class, arguments_class, output_dir, task):
-    """Losses and final weights of three epochs in which every position has its label, dropout on."""
-    case = TASK_CASES[task]
-    unlabelled = {"labels": -100, "start_positions": -100}
-    rows = case.rows().filter(lambda row: all(row.get(name) != value for name, value in unlabelled.items()))
-    if task == "multi_label_classification":
-        rows = rows.filter(lambda row: row["labels"][0] >= 0)
-    args = arguments_class(
-        output_dir=str(output_dir),
-        per_device_train_batch_size=2,
-        num_train_epochs=3,
-        learning_rate=1e-3,
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        use_cpu=True,
-        seed=7,
-    )
-    model = case.teacher()
-    trainer = trainer_class(model=model, args=args, train_dataset=rows, data_collator=case.collator())
-    trainer.train()
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry], model.state_dict()
 
 
 @pytest.mark.parametrize("task", LABELLED)

@@ -9,6 +9,7 @@ from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from hf_shrink.distillation import LOSSES, DistillationTrainer, DistillationTrainingArguments, make_student
 from hf_shrink.errors import ShrinkError
+from tests.distillation.curves import curve
 from tests.distillation.gradients import assert_same_gradient
 from tests.distillation.one_step import ALPHA, TEMPERATURE, one_step
 from tests.distillation.tasks import CLASSES, TASK_CASES, gradient_by_hand
@@ -64,29 +65,6 @@ def test_a_loss_between_rows_is_taken(tmp_path):
     similar, _ = one_step(tmp_path, 8, 1, teacher_model=teacher(), logit_loss="similarity_preserving")
     ignored = gradient_by_hand(SINGLE, 0.0, TEMPERATURE)
     assert (similar["classifier.weight"] - ignored["classifier.weight"]).abs().max() > 1e-4
-
-
-def curve(trainer_class, arguments_class, output_dir, **more):
-    """Losses and final weights of three epochs over labelled rows, dropout on."""
-    data = rows().filter(lambda row: row["labels"] != -100)
-    args = arguments_class(
-        output_dir=str(output_dir),
-        per_device_train_batch_size=2,
-        num_train_epochs=3,
-        learning_rate=1e-3,
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        use_cpu=True,
-        seed=7,
-        **more,
-    )
-    model = tiny_bert_classifier(num_hidden_layers=2, seed=1)
-    trainer = trainer_class(
-        model=model, args=args, train_dataset=data, data_collator=DataCollatorWithPadding(tiny_tokenizer())
-    )
-    trainer.train()
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry], model.state_dict()
 
 
 @pytest.mark.parametrize("more", [{}, {"bf16": True}], ids=["fp32", "bf16"])
