@@ -61,6 +61,7 @@ def find_targets(model: nn.Module, targets: Sequence[str], ignore: Sequence[str]
         if id(module) in heads:
             hits = [pattern for pattern in hits if not _is_class(pattern, module)]
         if hits and not any(_hits(pattern, name, module) for pattern in ignore):
+            _check_plain(name, module)
             found[name] = module
             seen.add(id(module.weight))
     if not found:
@@ -169,12 +170,14 @@ def _check_weights(model: Any) -> None:
             f"`model` must be in memory to prune, got a {name} with weights on the meta device. "
             "Load it without offloading."
         )
-    for path, module in model.named_modules():
-        if isinstance(module, LINEAR) and "weight" not in module._parameters:
-            raise ShrinkError(
-                f"`model` must hold its weights as plain parameters, got one that is computed in {path}. "
-                "Remove the parametrization or torch.nn.utils.prune's masks first."
-            )
+
+
+def _check_plain(name: str, module: nn.Module) -> None:
+    if "weight" not in dict(module.named_parameters(recurse=False)):
+        raise ShrinkError(
+            f"`model` must hold its weights as plain parameters, got one that is computed in {name}. "
+            "Remove the parametrization or torch.nn.utils.prune's masks first."
+        )
 
 
 def _is_quantized(model: nn.Module) -> bool:
