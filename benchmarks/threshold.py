@@ -3,8 +3,8 @@
 python benchmarks/threshold.py --weights 1000000000 --peer-weights 100000000
 
 Memory is the peak of the process's resident memory, set back before each measurement, less what was resident then;
-Linux with glibc only. The masks are what was asked for and do not count. torch.kthvalue is measured on fewer scores, in turn with
-this project's threshold on the same ones.
+Linux with glibc only. The masks are what was asked for and do not count. torch.kthvalue is measured on fewer scores,
+in turn with this project's threshold on the same ones.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from hf_shrink.evaluation.environment import find_environment
 from hf_shrink.evaluation.memory import CLEAR, STATUS
-from hf_shrink.pruning.selection import keep_highest
+from hf_shrink.pruning.selection import _find_cut, _mask, keep_highest
 from hf_shrink.pruning.threshold import kth_smallest
 
 RESULTS = Path(__file__).parent / "results" / "threshold.json"
@@ -66,11 +66,13 @@ def draw(total: int, dtype: torch.dtype) -> list[tuple[str, Tensor]]:
 
 
 def measure_all(total: int, dtype: torch.dtype) -> dict[str, dict[str, float]]:
-    """The threshold alone, and the masks with ties broken, over all scores."""
+    """The threshold, the masks once it is known, and both in one, over all scores."""
     sets = draw(total, dtype)
     k = round(0.8 * total)
+    cut = _find_cut(lambda: sets, k)
     found = {
         "kth_smallest": measure(lambda: kth_smallest(lambda: sets, k)),
+        "masks, ties broken": measure(lambda: {name: _mask(values, cut) for name, values in sets}),
         "keep_highest": measure(lambda: keep_highest(lambda: sets, 0.8, "global")),
         "keep_highest, limited": measure(lambda: keep_highest(lambda: sets, 0.8, "global", 0.9)),
     }
@@ -109,6 +111,7 @@ def main() -> None:
     keep_highest(lambda: draw(10**6, torch.float32), 0.5, "global", 0.9)  # loads what torch loads at first use
     dtypes = (torch.bfloat16, torch.float32)
     result: dict[str, Any] = {"environment": asdict(find_environment()), "options": vars(options)}
+    result["torch_threads"] = torch.get_num_threads()
     result["all"] = {str(torch.bfloat16): measure_all(options.weights, torch.bfloat16)}
     result["pairs"] = {str(dtype): measure_pair(options.peer_weights, dtype, options.rounds) for dtype in dtypes}
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
