@@ -8,7 +8,7 @@ import sys
 import torch
 
 from tests.distillation.caching import make_cache
-from tests.distillation.one_step import leave
+from tests.processes import leave
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

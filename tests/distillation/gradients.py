@@ -1,14 +1,11 @@
 """Gradients of one step compared, and taken in several processes."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).parents[2]
+from tests.processes import run_processes
 
 
 def assert_same_gradient(one, other, tolerance=1e-6):
@@ -21,9 +18,5 @@ def assert_same_gradient(one, other, tolerance=1e-6):
 
 def in_processes(count, folder, *arguments, module="tests.distillation.one_step"):
     """Gradients by task of a step that `count` gloo processes share."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    command += ["-m", module, str(folder), *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=540)
-    assert done.returncode == 0, done.stderr[-6000:]
+    run_processes(count, module, folder, *arguments)
     return {path.stem: load_file(path) for path in Path(folder).glob("*.safetensors")}

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from tests.distillation.one_step import leave, one_step
+from tests.distillation.one_step import one_step
 from tests.distillation.tasks import TASK_CASES
+from tests.processes import leave
 
 WEIGHT, NARROW = 3.0, 16
 CASE = TASK_CASES["single_label_classification"]

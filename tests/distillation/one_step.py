@@ -3,7 +3,6 @@
 python -m tests.distillation.one_step FOLDER BATCH_SIZE ACCUMULATION TASK… [--no-teacher]
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from transformers import TrainerCallback
 
 from hf_shrink.distillation import DistillationTrainer, DistillationTrainingArguments
 from tests.distillation.tasks import TASK_CASES
+from tests.processes import leave
 
 ALPHA, TEMPERATURE = 0.7, 3.0
 
@@ -80,16 +80,6 @@ def main() -> None:
         AcceleratorState._reset_state()
         GradientState._reset_state()
     leave()
-
-
-def leave() -> None:
-    """End a process that shared a step with others."""
-    if torch.distributed.is_initialized():  # a process that leaves while the other still talks to it aborts that one
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
-        # The gradients are saved and both are done. In one run of five a native thread that nobody joins aborts the
-        # interpreter's shutdown ("terminate called without an active exception"): leave without it.
-        os._exit(0)
 
 
 if __name__ == "__main__":
