@@ -82,6 +82,7 @@ def test_masks_hold_under_other_ways_to_train(tmp_path, name, options):
         assert revived(load_file(folder / "model.safetensors"), masks_in(folder)) == 0
 
 
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing:FutureWarning")  # its name in transformers 4
 @pytest.mark.parametrize("name", ["magnitude", "movement"])
 def test_masks_hold_under_gradient_checkpointing(tmp_path, name):
     model = tiny_bert_classifier()

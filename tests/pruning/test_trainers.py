@@ -71,7 +71,11 @@ def test_seq2seq_trainer(tmp_path, config):
         model=model,
         args=arguments(tmp_path, Seq2SeqTrainingArguments, predict_with_generate=True),
         train_dataset=Dataset.from_dict(
-            {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"], "labels": encoded["input_ids"]}
+            {
+                "input_ids": encoded["input_ids"],
+                "attention_mask": encoded["attention_mask"],
+                "labels": encoded["input_ids"],
+            }
         ),
         data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
         callbacks=[PruningCallback(config)],
@@ -99,6 +103,7 @@ def tiny_llama():
     )
 
 
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing:FutureWarning")  # in trl 1.16, beside transformers 5.23
 def test_sft_trainer(tmp_path, config):
     from trl import SFTConfig, SFTTrainer
 
@@ -106,7 +111,7 @@ def test_sft_trainer(tmp_path, config):
     tokenizer.eos_token = "[SEP]"
     trainer = SFTTrainer(
         model=tiny_llama(),
-        args=arguments(tmp_path, SFTConfig, gradient_accumulation_steps=2, max_length=32, bf16=False, gradient_checkpointing=False),
+        args=arguments(tmp_path, SFTConfig, gradient_accumulation_steps=2, max_length=32, bf16=False),
         train_dataset=Dataset.from_dict({"text": TEXTS * 8}),
         processing_class=tokenizer,
         callbacks=[PruningCallback(config)],
