@@ -8,6 +8,7 @@ and several processes may share the work folder (give each its own --datasets or
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -15,7 +16,7 @@ from statistics import mean, stdev
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForSequenceClassification, BertConfig, PreTrainedModel, set_seed
+from transformers import AutoModelForSequenceClassification, BertConfig, PreTrainedModel, TrainerCallback, set_seed
 
 from hf_shrink import DistillationTrainer, DistillationTrainingArguments, TeacherCache, cache_teacher, make_student
 from hf_shrink.cli.quickstart_stages import model_source
@@ -63,7 +64,13 @@ class Data:
 
 
 def train(
-    model: PreTrainedModel, data: Data, rows: Dataset, folder: Path, teacher: TeacherCache | None, settings: dict
+    model: PreTrainedModel,
+    data: Data,
+    rows: Dataset,
+    folder: Path,
+    teacher: TeacherCache | None,
+    settings: dict,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> dict:
     """Train, and measure accuracy on validation and test rows."""
     steps = settings.get("max_steps") or settings["num_train_epochs"] * len(rows) // 32
@@ -89,6 +96,7 @@ def train(
         processing_class=data.tokenizer,
         data_collator=default_collator(data.tokenizer, TASK),
         compute_metrics="accuracy",
+        callbacks=list(callbacks),
     )
     trainer.train()
     return {split: trainer.evaluate(data.splits[split])["eval_accuracy"] for split in ("validation", "test")}

@@ -5,12 +5,15 @@ from hf_shrink.lazy import lazy_exports
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "CRITERIA": "hf_shrink.pruning.criteria",
     "LOSSES": "hf_shrink.distillation.losses",
     "METRICS": "hf_shrink.evaluation.metrics",
     "QUANTIZERS": "hf_shrink.quantization.backends",
     "DistillationTrainer": "hf_shrink.distillation.trainer",
     "DistillationTrainingArguments": "hf_shrink.distillation.arguments",
     "MissingExtraError": "hf_shrink.errors",
+    "PruningCallback": "hf_shrink.pruning.callback",
+    "PruningConfig": "hf_shrink.pruning.config",
     "QuantizedArtifact": "hf_shrink.quantization.artifact",
     "Seq2SeqDistillationTrainer": "hf_shrink.distillation.seq2seq_trainer",
     "Seq2SeqDistillationTrainingArguments": "hf_shrink.distillation.seq2seq_trainer",

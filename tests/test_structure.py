@@ -20,7 +20,7 @@ FLOORS = [  # lowest first; a module imports from its own room and from lower fl
     {"inputs"},
     {"evaluation"},
     {"hub"},
-    {"distillation", "quantization"},
+    {"distillation", "pruning", "quantization"},
     {"cli"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}

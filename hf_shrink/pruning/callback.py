@@ -95,7 +95,8 @@ class PruningCallback(TrainerCallback, ExportableState):
         group = optimizer.param_groups[0]
         full = group.get("initial_lr", group["lr"])
         rate = group["lr"] / full if full > 0 else 1.0
-        self._running.after_step(optimizer, skipped=optimizer.step_was_skipped, rate=rate)
+        last = state.global_step + 1 >= state.max_steps
+        self._running.after_step(optimizer, skipped=optimizer.step_was_skipped, rate=rate, last=last)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -1,12 +1,13 @@
 """What is pruned, by which criterion, and when."""
 
-import re
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.pruning.criteria import CRITERIA
 from hf_shrink.pruning.schedule import SCHEDULES
+from hf_shrink.pruning.structures import parse_structure
+from hf_shrink.pruning.structures.n_m import check_pattern
 
 SCOPES = ("global", "local")
 DEFAULT_SPARSITY = 0.8
@@ -85,7 +86,7 @@ class PruningConfig:
 
     def __post_init__(self) -> None:
         self._check_names()
-        most = pattern_share(self.structure)
+        most = structure_share(self.structure)
         if self.final_sparsity is None:
             self.final_sparsity = DEFAULT_SPARSITY if most is None else most
         self._check_sparsities(1.0 if most is None else most)
@@ -93,6 +94,11 @@ class PruningConfig:
         if not 0 < self.max_module_sparsity <= 1:
             raise ShrinkError(
                 f"`max_module_sparsity` must be in (0, 1], got {self.max_module_sparsity}. 1 protects no module."
+            )
+        if not self.final_sparsity <= self.max_module_sparsity:
+            raise ShrinkError(
+                f"`max_module_sparsity` must be at least final_sparsity ({self.final_sparsity:g}), got "
+                f"{self.max_module_sparsity}. 1 protects no module."
             )
         if not 0 < self.score_learning_rate < float("inf"):
             raise ShrinkError(
@@ -153,21 +159,17 @@ class PruningConfig:
             )
 
 
-def pattern_share(structure: str) -> float | None:
-    """The share of weights that an N:M pattern leaves out.
+def structure_share(structure: str) -> float | None:
+    """The most that a structure can set to zero.
 
     Args:
         structure: Name of a structure.
 
     Returns:
-        (M - N) / M, or None for other structures.
-
-    Raises:
-        ShrinkError: If the pattern keeps none or all.
+        (M - N) / M for N:M, or None where nothing but all is the most.
     """
-    if (found := re.fullmatch(r"(\d+):(\d+)", structure)) is None:
+    method, options = parse_structure(structure)
+    if method.name != "n:m":
         return None
-    kept, among = int(found[1]), int(found[2])
-    if not 0 < kept < among:
-        raise ShrinkError(f"`structure` must be N:M with 0 < N < M, got {structure!r}. 2:4 keeps two of four.")
-    return (among - kept) / among
+    check_pattern(**options)
+    return (options["m"] - options["n"]) / options["m"]

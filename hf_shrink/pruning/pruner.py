@@ -13,6 +13,7 @@ from hf_shrink.pruning.criteria import CRITERIA
 from hf_shrink.pruning.schedule import make_ramp
 from hf_shrink.pruning.selection import keep_highest
 from hf_shrink.pruning.structures import Structure, make_structure
+from hf_shrink.pruning.structures.structure import ElementScores
 from hf_shrink.pruning.trained_scores import TrainedScores
 from hf_shrink.pruning.worth import FixedWorth, GradientWorth, Worth
 
@@ -40,6 +41,8 @@ class Pruner:
         self.step = 0  # optimizer steps taken
         self.sparsity = 0.0  # of the units, times their share
         self._is_late = False  # a choice was due, and there was nothing to choose by
+        if config.max_module_sparsity < 1:
+            self._keep(lambda name: torch.zeros_like(self.structure.parameters[name]), self.ramp.final_sparsity)
 
     def start(self) -> None:
         """Prune what is to be pruned before the first step."""
@@ -55,20 +58,23 @@ class Pruner:
             if parameter.grad is not None:
                 parameter.grad.masked_fill_(~self.masks[name], 0)
 
-    def after_step(self, optimizer: torch.optim.Optimizer, *, skipped: bool, rate: float) -> None:
+    def after_step(self, optimizer: torch.optim.Optimizer, *, skipped: bool, rate: float, last: bool = False) -> None:
         """Choose anew where that is due, and put pruned weights back to zero.
 
         Args:
             optimizer: What has just stepped.
             skipped: Whether it did not, because gradients overflowed; such a step does not count.
             rate: Its learning rate as a share of the full one.
+            last: Whether the run ends with it; then skipped steps leave no schedule unfinished.
         """
         moves = not skipped and self.step < self.ramp.end
         self.worth.after_step(self.masks, rate if moves else None)
         if not skipped:
             self.step += 1
-            if self._is_late or self.ramp.is_due(self.step):
-                self._choose(optimizer)
+        if last:
+            self.step = max(self.step, self.ramp.end)
+        if (last or not skipped) and (self._is_late or self.ramp.is_due(self.step)):
+            self._choose(optimizer)
         self.apply()
 
     @torch.no_grad()
@@ -84,15 +90,18 @@ class Pruner:
         if target == 0 or self._is_late:
             return
         self.worth.agree()
-        units = partial(self.structure.unit_scores, self._score)
-        share = target / self.structure.share
-        kept = keep_highest(units, share, self.config.scope, self.config.max_module_sparsity)
+        kept = self._keep(self._score, target)
         self.masks = self.structure.masks(kept, self._score)
         pruned, total = (sum(count(units) for units in kept.values()) for count in (_pruned, Tensor.numel))
         self.sparsity = self.structure.share * pruned / total
         self.worth.chosen()
         if optimizer is not None and not self.worth.lets_grow:
             clear_state(optimizer, self.structure.parameters, self.masks)
+
+    def _keep(self, score: ElementScores, sparsity: float) -> dict[str, Tensor]:
+        share = self.structure.share  # both sparsities count weights, and units are to be counted
+        most = min(self.config.max_module_sparsity / share, 1.0)
+        return keep_highest(partial(self.structure.unit_scores, score), sparsity / share, self.config.scope, most)
 
     def _score(self, name: str) -> Tensor:
         score = self.worth.score(name)

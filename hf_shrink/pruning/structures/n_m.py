@@ -31,8 +31,7 @@ def n_m(model: nn.Module, linears: Mapping[str, nn.Module], *, n: int, m: int) -
     Raises:
         ShrinkError: If the pattern keeps none or all, or does not fit a weight.
     """
-    if not 0 < n < m:
-        raise ShrinkError(f'`structure` must be N:M with 0 < N < M, got "{n}:{m}". 2:4 keeps two of four.')
+    check_pattern(n, m)
     for name, module in linears.items():
         inputs = as_rows(module, module.get_parameter("weight")).shape[1]
         if inputs % m:
@@ -49,6 +48,20 @@ def n_m(model: nn.Module, linears: Mapping[str, nn.Module], *, n: int, m: int) -
         return (kept[..., None] | best_of(scores().unflatten(1, (-1, m)), n)).flatten(1)
 
     return RowUnits(linears, (m - n) / m, units, mask)
+
+
+def check_pattern(n: int, m: int) -> None:
+    """Refuse a pattern that keeps none or all.
+
+    Args:
+        n: How many stay.
+        m: Of how many.
+
+    Raises:
+        ShrinkError: If n is not in [1, m - 1].
+    """
+    if not 0 < n < m:
+        raise ShrinkError(f'`structure` must be N:M with 0 < N < M, got "{n}:{m}". 2:4 keeps two of four.')
 
 
 def best_of(runs: Tensor, n: int) -> Tensor:
