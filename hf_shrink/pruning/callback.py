@@ -154,7 +154,8 @@ class PruningCallback(TrainerCallback, ExportableState):
 
     def _load(self, pruner: Pruner, args: TrainingArguments, state: TrainerState, number: int) -> str:
         """Take up the file that belongs to the resumed state, and say which run it is of."""
-        stored = state.stateful_callbacks.get(type(self).__name__, [])
+        callbacks: Any = state.stateful_callbacks  # annotated as what goes in; what comes out is a dictionary
+        stored = callbacks.get(type(self).__name__, [])
         saved = [entry["attributes"] for entry in (stored if isinstance(stored, list) else [stored])]
         runs = {attributes["run_id"] for attributes in saved}
         places = [self.checkpoint, self._folder(args, state), *(attributes["checkpoint"] for attributes in saved)]

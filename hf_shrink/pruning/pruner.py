@@ -19,15 +19,12 @@ from hf_shrink.pruning.worth import FixedWorth, GradientWorth, Worth
 
 
 class Pruner:
-    """The masks of one model, for one `PruningConfig`.
+    """The masks of one model, for one `PruningConfig`; where they cannot be, the model is left untouched.
 
     Args:
         model: A transformers model, its adapters around it or not.
         config: What is pruned, by which criterion, and when.
         max_steps: Optimizer steps of the run.
-
-    Raises:
-        ShrinkError: If nothing can be pruned so, or the steps do not fit into the run; the model is untouched.
     """
 
     def __init__(self, model: nn.Module, config: PruningConfig, max_steps: int) -> None:

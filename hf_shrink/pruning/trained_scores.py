@@ -19,11 +19,8 @@ class TrainedScores:
     Args:
         method: Name in `CRITERIA` of a criterion that gives the gradient of a score.
         parameters: By name; all that masks cover.
-        scored: Names of those that have scores.
+        scored: Names of those that have scores; none may be frozen.
         learning_rate: Of the scores, at the height of the run's schedule.
-
-    Raises:
-        ShrinkError: If one that has scores is frozen.
     """
 
     lets_grow = True

@@ -120,10 +120,7 @@ class GradientWorth:
 
     Args:
         method: Name in `CRITERIA`.
-        parameters: By name; those that are scored.
-
-    Raises:
-        ShrinkError: If one of them is frozen, so that it would get no gradient.
+        parameters: By name; those that are scored. None may be frozen: it would get no gradient.
     """
 
     lets_grow = False
