@@ -8,17 +8,34 @@ from statistics import mean, median, stdev
 
 from hf_shrink.distillation import LOSSES
 from hf_shrink.evaluation import METRICS
+from hf_shrink.pruning import CRITERIA, STRUCTURES
+from hf_shrink.pruning.criteria import CALIBRATED
 from hf_shrink.quantization import QUANTIZERS
 from hf_shrink.registry import Method
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 DISTILLATION = ROOT / "docs" / "distillation.md"
+PRUNING = ROOT / "docs" / "pruning.md"
 QUALITY = ROOT / "benchmarks" / "results" / "distillation_quality.json"
 STEP = ROOT / "benchmarks" / "results" / "distillation.json"
 QUICKSTART = ROOT / "benchmarks" / "results" / "quickstart.json"
-PAGES = (README, DISTILLATION)
-REGISTRIES = {"distillation": LOSSES, "quantization": QUANTIZERS}
+PRUNED = ROOT / "benchmarks" / "results" / "pruning.json"
+PAGES = (README, DISTILLATION, PRUNING)
+REGISTRIES = {
+    "distillation": LOSSES,
+    "pruning": CRITERIA,
+    "pruning, structure": STRUCTURES,
+    "quantization": QUANTIZERS,
+}
+READS = {
+    "weights": "the weights",
+    "noise": "a seed",
+    "gradients": "gradients of the steps, or of labelled rows",
+    "scores": "scores that are trained",
+    "activations": "inputs over calibration rows",
+    "hessian": "inputs over calibration rows",
+}
 TITLES = {
     "teacher": "teacher (all-MiniLM-L6-v2, fine-tuned)",
     "student-labels-only": "the same student, labels alone",
@@ -84,6 +101,56 @@ def _quality_rows(found: dict) -> Iterator[list[str]]:
         ]
 
 
+def criteria() -> str:
+    """What each criterion reads, and where it can be used."""
+    header = ("method", "it keeps", "reads", "used in")
+    return "\n".join([_line(header), _line(["---"] * len(header)), *map(_line, _criteria_rows())])
+
+
+def _criteria_rows() -> Iterator[list[str]]:
+    for method in CRITERIA.values():
+        reads = method.facts["reads"]
+        places = ([] if reads in CALIBRATED else ["training"]) + ([] if reads == "scores" else ["`prune`"])
+        yield [f"`{method.name}`", method.summary.removeprefix("Keep ").rstrip("."), READS[reads], ", ".join(places)]
+
+
+def structures() -> str:
+    """What users write for each structure."""
+    header = ("structure", "what it does", "source")
+    return "\n".join([_line(header), _line(["---"] * len(header)), *map(_line, _structure_rows())])
+
+
+def _structure_rows() -> Iterator[list[str]]:
+    for method in STRUCTURES.values():
+        written, _, note = method.facts["form"].partition(" ")
+        yield [f"`{written}` {note}".strip(), method.summary.rstrip("."), _source(method)]
+
+
+def pruning() -> str:
+    """What pruned models kept, over the seeds of the committed runs."""
+    if not PRUNED.exists():
+        return "No run is committed yet."
+    found = json.loads(PRUNED.read_text())
+    header = ("data, zeros", "arm", "accuracy, %", "of the dense model")
+    return "\n".join([_line(header), _line(["---"] * len(header)), *map(_line, _pruning_rows(found))])
+
+
+def _pruning_rows(found: dict) -> Iterator[list[str]]:
+    for cell, arms in found["cells"].items():
+        dense = 100 * found["dense"][cell.split(",")[0]]["test"]
+        yield [cell, "the dense model that all start from", f"{dense:.1f}", "100.0 %"]
+        for arm, seeds in arms.items():
+            values = [100 * run["test"] for run in seeds.values()]
+            name = "dense, trained on" + arm.removeprefix("dense") if arm.split(",")[0] == "dense" else arm
+            yield [cell, name, _with_error(values), f"{100 * mean(values) / dense:.1f} %"]
+
+
+def _with_error(values: list[float]) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.1f} (1 seed)"
+    return f"{mean(values):.1f} ± {stdev(values) / len(values) ** 0.5:.2f} ({len(values)} seeds)"
+
+
 def step() -> str:
     """What a training step costs against others in the same run."""
     ratios = json.loads(STEP.read_text())["ratios"]
@@ -103,7 +170,7 @@ def _source(method: Method) -> str:
 
 def rendered(text: str) -> str:
     """A page with every made table as it should be."""
-    for make in (methods, quickstart, quality, step):
+    for make in (methods, quickstart, quality, criteria, structures, pruning, step):
         name = make.__name__
         if f"<!-- {name} -->" not in text:
             continue
