@@ -1,0 +1,217 @@
+"""Which FFN units and heads add nothing to the outputs, and how far the config can follow them down."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+
+from hf_shrink.architectures import Attention, LayerStack, architecture_of
+from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.tasks import inner_model
+from hf_shrink.pruning.structures._groups import Layers, Piece, Place
+
+
+@dataclass(frozen=True)
+class Block:
+    """The units of one feed-forward or attention block.
+
+    Args:
+        name: Of the projection that reads them.
+        live: Shape (units,); False where all of the projection's columns are zero, so that the unit adds nothing.
+        pieces: What the units are made of; parameters that several blocks share included.
+        chosen_with: Blocks that bear the same name here must keep the same units.
+    """
+
+    name: str
+    live: Tensor
+    pieces: tuple[Piece, ...]
+    chosen_with: str
+
+
+@dataclass(frozen=True)
+class Width:
+    """How many units all blocks have that one config field speaks for.
+
+    Args:
+        field: The config field.
+        units: How many of them a block has; under grouped queries a unit is a whole group.
+        smallest: How many are enough for every live one, in a number that the config takes; at least 1.
+        unit: What the units are.
+        blocks: The blocks.
+        per_unit: What stands in the config for each unit: the field itself, and others that count with it.
+        fixed: Config fields with the values that they must show where the field changes.
+    """
+
+    field: str
+    units: int
+    smallest: int
+    unit: str
+    blocks: tuple[Block, ...]
+    per_unit: dict[str, int]
+    fixed: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """Units of all blocks together."""
+        return self.units * len(self.blocks)
+
+    @property
+    def dead(self) -> int:
+        """Those of them that are dead."""
+        return sum(int((~block.live).sum()) for block in self.blocks)
+
+    @property
+    def now(self) -> int:
+        """What the field says."""
+        return self.units * self.per_unit[self.field]
+
+    @property
+    def config(self) -> dict[str, int]:
+        """What the config says at the smallest width."""
+        return {**{field: self.smallest * count for field, count in self.per_unit.items()}, **self.fixed}
+
+    def kept(self) -> Iterator[tuple[Block, Tensor]]:
+        """Choose units for the smallest width: all live ones, and of the dead ones the first to fill up.
+
+        Yields:
+            Every block with a bool tensor of shape (units,), True where the unit stays.
+        """
+        live = _live_together(self.blocks)
+        for block in self.blocks:
+            order = (~live[block.chosen_with]).to(torch.uint8).argsort(stable=True)
+            kept = torch.zeros(self.units, dtype=torch.bool)
+            kept[order[: self.smallest]] = True
+            yield block, kept
+
+
+def find_widths(model: nn.Module) -> list[Width]:
+    """Find what the config of a model could say less of.
+
+    Args:
+        model: Of a known family.
+
+    Returns:
+        The widths that can be changed in a model that stock transformers loads, as they are and as they could be.
+
+    Raises:
+        ShrinkError: If the family is unknown, or the blocks of a width are not equally wide.
+    """
+    cuts = architecture_of(inner_model(model)).cuts
+    found: dict[str, list[tuple[LayerStack, Block]]] = {}
+    for stack, block in _feed_forwards(Layers(model, "ffn")) if "ffn" in cuts else ():
+        found.setdefault(stack.ffn_field, []).append((stack, block))
+    widths = [_ffn_width(field, [block for _, block in blocks]) for field, blocks in found.items()]
+    found = {}
+    for stack, block in _attentions(Layers(model, "heads")) if "heads" in cuts else ():
+        found.setdefault(stack.heads_field, []).append((stack, block))
+    widths += [_heads_width(model, field, blocks) for field, blocks in found.items()]
+    for width in widths:
+        if any(len(block.live) != width.units for block in width.blocks):
+            raise ShrinkError(
+                f"`model` must have equally wide layers, as its config says, got different numbers of {width.unit}. "
+                "Load it with from_pretrained()."
+            )
+    return widths
+
+
+def _feed_forwards(layers: Layers) -> Iterator[tuple[LayerStack, Block]]:
+    for stack, layer in layers:
+        block = stack.feed_forward
+        up, down, gate = (layers.place(layer, path) if path else None for path in (block.up, block.down, block.gate))
+        if up is None or down is None:
+            continue
+        rows = [piece for place in (up, gate) if place is not None for piece in place.rows(1)]
+        yield stack, _block(down, up.outputs, 1, rows, down.name)
+
+
+def _attentions(layers: Layers) -> Iterator[tuple[LayerStack, Block]]:
+    for stack, layer in layers:
+        for attention in (stack.attention, stack.cross_attention):
+            if attention is not None and (block := _attention(layers, stack, layer, attention)) is not None:
+                yield stack, block
+
+
+def _attention(layers: Layers, stack: LayerStack, layer: nn.Module, attention: Attention) -> Block | None:
+    paths = dict.fromkeys((attention.query, attention.key, attention.value))
+    inwards = [place for path in paths if (place := layers.place(layer, path)) is not None]
+    output = layers.place(layer, attention.output)
+    if output is None or len(inwards) < len(paths):
+        return None
+    queries = getattr(layers.config, stack.heads_field)
+    units = getattr(layers.config, stack.key_value_heads_field or stack.heads_field)
+    group = queries // units
+    if attention.fused:
+        size = inwards[0].outputs // (queries + 2 * units)
+        spans = [(group * size, 0), (size, queries * size), (size, (queries + units) * size)]
+        rows = [piece for width, start in spans for piece in inwards[0].rows(width, start)]
+    else:
+        size = inwards[0].outputs // queries
+        rows = [piece for place in inwards for piece in place.rows(place.outputs // units)]
+    if not stack.first_layer_modules or attention is not stack.attention:
+        return _block(output, units, group * size, rows, output.name)
+    # What the first layer holds for all layers has an entry for each head of their self-attention.
+    shared = _first_layer_pieces(layers, stack, layer, group)
+    return _block(output, units, group * size, [*rows, *shared], f"{stack.name}.{stack.heads_field}")
+
+
+def _first_layer_pieces(layers: Layers, stack: LayerStack, layer: nn.Module, width: int) -> list[Piece]:
+    places = [layers.place(layer, module.path) for module in stack.first_layer_modules]
+    return [
+        Piece(f"{place.name}.{name}", parameter, parameter.ndim - 1, 0, width)
+        for place in places
+        if place is not None  # in the other layers
+        for name, parameter in place.module.named_parameters(recurse=False)
+    ]
+
+
+def _block(output: Place, units: int, width: int, rows: Iterable[Piece], chosen_with: str) -> Block:
+    (columns,) = output.columns(width)
+    live = columns.sums(columns.parameter.detach() != 0, units) > 0
+    return Block(output.name, live.cpu(), (*rows, columns), chosen_with)
+
+
+def _live_together(blocks: Iterable[Block]) -> dict[str, Tensor]:
+    live: dict[str, list[Tensor]] = {}
+    for block in blocks:
+        live.setdefault(block.chosen_with, []).append(block.live)
+    return {name: reduce(torch.logical_or, parts) for name, parts in live.items()}
+
+
+def _most_live(blocks: Iterable[Block]) -> int:
+    return max(int(live.sum()) for live in _live_together(blocks).values())
+
+
+def _ffn_width(field: str, blocks: list[Block]) -> Width:
+    return Width(
+        field=field,
+        units=len(blocks[0].live),
+        smallest=max(1, _most_live(blocks)),
+        unit="FFN units",
+        blocks=tuple(blocks),
+        per_unit={field: 1},
+        fixed={},
+    )
+
+
+def _heads_width(model: nn.Module, field: str, found: list[tuple[LayerStack, Block]]) -> Width:
+    architecture, config = architecture_of(inner_model(model)), inner_model(model).config
+    blocks = [block for _, block in found]
+    units, queries = len(blocks[0].live), getattr(config, field)
+    columns = blocks[0].pieces[-1]
+    per_unit = {field: queries // units}
+    fixed: dict[str, int] = {}
+    for stack, _ in found:
+        if stack.key_value_heads_field is not None:
+            per_unit[stack.key_value_heads_field] = 1
+        if stack.head_dim_field is not None:  # left open it would follow from the number of heads
+            fixed[stack.head_dim_field] = columns.width // (queries // units)
+    hidden = getattr(config, architecture.hidden_field)
+    allowed = [
+        count
+        for count in range(max(1, _most_live(blocks)), units)
+        if not architecture.heads_divide_hidden or hidden % (count * per_unit[field]) == 0
+    ]
+    unit = "heads" if queries == units else "groups of heads"
+    return Width(field, units, min([*allowed, units]), unit, tuple(blocks), per_unit, fixed)
