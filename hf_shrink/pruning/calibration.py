@@ -1,0 +1,457 @@
+"""What criteria read over calibration rows: the inputs of linear maps, and the gradients of their weights."""
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from hf_shrink.errors import ShrinkError
+from hf_shrink.evaluation.modes import evaluation_mode
+from hf_shrink.evaluation.sample_inputs import check_counts, max_positions
+from hf_shrink.inputs.columns import TOKENIZED, find_columns
+from hf_shrink.inputs.datasets import load_rows
+from hf_shrink.inputs.encoding import IGNORED
+from hf_shrink.inputs.labels import align_labels, check_labels
+from hf_shrink.inputs.models import load_processing_class
+from hf_shrink.inputs.rows import CLASSIFIERS, MODEL_INPUTS, default_collator, row_batches, tokenize_rows
+from hf_shrink.inputs.tasks import find_task, inner_model, model_config
+from hf_shrink.pruning.targets import as_rows
+
+Batch = Mapping[str, Any]
+Criterion = Callable[[Tensor, Tensor], Tensor]
+Gathered = dict[str, Tensor]
+WITHOUT_LABEL = "feature_extraction"  # the task whose rows are prepared without one
+
+
+@dataclass(frozen=True)
+class RowOptions:
+    """How rows are read; the arguments of every function that reads a dataset.
+
+    Args:
+        split: Of the dataset, where it has several.
+        task: Name in `TASKS`; found from the model if None.
+        processing_class: What prepares raw rows; loaded from where the model was if None and needed.
+        text_column: The text's column, or two for pairs; found where it is None.
+        label_column: The label's column; found where it is None and needed.
+        data_collator: Makes a padded batch; None takes the one of the task.
+        batch_size: Rows a batch.
+        max_length: Tokens to cut a raw row to; None takes the tokenizer's and the model's limit.
+        seed: Of the choice of rows, and of a collator that masks at random.
+    """
+
+    split: str | None = None
+    task: str | None = None
+    processing_class: Any = None
+    text_column: str | Sequence[str] | None = None
+    label_column: str | None = None
+    data_collator: Callable[[list[dict[str, Any]]], Any] | None = None
+    batch_size: int = 32
+    max_length: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CalibrationRows:
+    """Rows that a model can read, in batches.
+
+    Args:
+        rows: Tokenised rows.
+        collator: Makes a padded batch of a list of rows.
+        batch_size: Rows a batch.
+        task: Name in `TASKS`.
+        seed: Of a collator that masks at random; every pass sees the same masks.
+    """
+
+    rows: Dataset
+    collator: Callable[[list[dict[str, Any]]], Any]
+    batch_size: int
+    task: str
+    seed: int = 0
+
+    def batches(self, title: str | None = None) -> Iterator[Batch]:
+        """Go through this process's share of the rows; the caller's random generator is left alone.
+
+        Args:
+            title: Of the progress bar; None shows none.
+
+        Yields:
+            What the collator makes.
+        """
+        rank, world = _processes()
+        rows = self.rows if world == 1 else self.rows.select(range(rank, len(self.rows), world))
+        made = row_batches(rows, self.collator, self.batch_size)
+        hidden = title is None or rank > 0
+        state = torch.Generator().manual_seed(self.seed).get_state()
+        with tqdm(total=len(rows), desc=title, unit=" rows", leave=False, disable=hidden) as bar:
+            while True:
+                with torch.random.fork_rng(devices=[]):
+                    torch.set_rng_state(state)
+                    batch = next(made, None)
+                    state = torch.get_rng_state()
+                if batch is None:
+                    return
+                yield batch
+                bar.update(min(self.batch_size, len(rows) - bar.n))
+
+
+def read_rows(
+    model: nn.Module, source: Any, dataset: Any, options: RowOptions, *, labelled: bool, size: int | None = None
+) -> CalibrationRows:
+    """Make a dataset into what a model reads; the model does not run.
+
+    Args:
+        model: Who reads.
+        source: Where it is from: itself, a folder or a Hub id.
+        dataset: A `Dataset`, or a path or Hub id.
+        options: How.
+        labelled: Whether the model's loss is asked for.
+        size: Rows to draw; None takes all, in their order.
+
+    Returns:
+        The rows.
+
+    Raises:
+        ShrinkError: If there are no rows, or no labels where they are needed, or the model cannot read them.
+    """
+    check_counts(batch_size=options.batch_size, max_length=options.max_length, calibration_size=size)
+    task, raw = find_task(model, options.task), load_rows(dataset, options.split)
+    if not len(raw):
+        raise ShrinkError("`dataset` must hold at least 1 row, got 0. Check the split and the filters before it.")
+    if size is not None:
+        raw = raw.shuffle(seed=options.seed).select(range(min(size, len(raw))))
+    processing_class = options.processing_class
+    pads = options.data_collator is None and task not in ("image_classification", "audio_classification")
+    if processing_class is None and (pads or not set(TOKENIZED) & set(raw.column_names)):
+        processing_class = load_processing_class(source)
+    label = options.label_column
+    if labelled:
+        raw, label = _with_labels(raw, model, task, options)
+    elif task not in ("seq2seq_lm", "audio_classification"):  # a decoder reads its labels; raw sound is told by name
+        label = None
+    rows = tokenize_rows(
+        raw,
+        processing_class,
+        task=task if labelled or task in ("seq2seq_lm", "audio_classification") else WITHOUT_LABEL,
+        text_column=options.text_column,
+        label_column=label,
+        max_length=_longest(model, processing_class) if options.max_length is None else options.max_length,
+    )
+    if labelled and task == "causal_lm" and "labels" not in rows.column_names:
+        rows = rows.map(lambda batch: {"labels": batch["input_ids"]}, batched=True, desc="Labelling")
+    collator = options.data_collator or default_collator(_padding_right(processing_class), task)
+    return CalibrationRows(rows, collator, options.batch_size, task, options.seed)
+
+
+def input_norms(model: nn.Module, modules: Mapping[str, nn.Module], rows: CalibrationRows) -> Gathered:
+    """The root of the summed squares of each input of linear maps; padding does not count.
+
+    Args:
+        model: In any mode; it runs in evaluation mode and comes back in its own.
+        modules: `nn.Linear` or `Conv1D` modules of the model by any names.
+        rows: All of them are read once.
+
+    Returns:
+        By the same names, fp32: shape (inputs,), and (inputs, 1) for a `Conv1D`, so that it fits the stored weight.
+    """
+    sums = {name: _zeros(module, 1) for name, module in modules.items()}
+
+    def take(name: str, inputs: Tensor) -> None:
+        sums[name].add_(inputs.square().sum(0))
+
+    _watch(model, modules, rows, take)
+    _add_over_processes(sums)
+    return {
+        name: as_rows(modules[name], total.sqrt()[None]).squeeze(0)  # (1, inputs) -> (inputs,); its transpose stays
+        for name, total in sums.items()
+    }
+
+
+def input_products(model: nn.Module, modules: Mapping[str, nn.Module], rows: CalibrationRows) -> Gathered:
+    """The products of every two inputs of linear maps, summed over the positions; padding does not count.
+
+    Args:
+        model: In any mode; it runs in evaluation mode and comes back in its own.
+        modules: `nn.Linear` or `Conv1D` modules of the model by any names.
+        rows: All of them are read once.
+
+    Returns:
+        By the same names X^T X, half the Hessian of the output's squared error, shape (inputs, inputs), fp32.
+    """
+    sums = {name: _zeros(module, 2) for name, module in modules.items()}
+
+    def take(name: str, inputs: Tensor) -> None:
+        sums[name].addmm_(inputs.T, inputs)
+
+    _watch(model, modules, rows, take)
+    _add_over_processes(sums)
+    return sums
+
+
+def run_order(model: nn.Module, modules: Mapping[str, nn.Module], rows: CalibrationRows) -> list[str]:
+    """In which order a model comes to its modules.
+
+    Args:
+        model: In any mode; it runs in evaluation mode and comes back in its own.
+        modules: Linear maps of the model by any names.
+        rows: All of them are read once.
+
+    Returns:
+        The names, in the order of their first input.
+    """
+    order: dict[str, None] = {}
+    _watch(model, modules, rows, lambda name, inputs: order.setdefault(name))
+    return list(order)
+
+
+def mean_scores(
+    model: nn.Module, parameters: Mapping[str, nn.Parameter], rows: CalibrationRows, criterion: Criterion
+) -> Gathered:
+    """A criterion of the gradients of each batch, averaged over the batches.
+
+    Args:
+        model: In any mode; it runs in evaluation mode and comes back in its own. No `.grad` is touched.
+        parameters: By name; frozen ones serve as well, and stay frozen.
+        rows: With labels.
+        criterion: From a weight and its gradient to scores.
+
+    Returns:
+        fp32 scores by name; an error where the loss is not a finite number, or some parameters have no part in it.
+    """
+    sums = {name: torch.zeros_like(parameter, dtype=torch.float32) for name, parameter in parameters.items()}
+    reached = torch.zeros(len(parameters), device=next(iter(parameters.values())).device)
+    count = torch.zeros_like(reached[:1])
+    with evaluation_mode([model]), _only_trainable(model, parameters), torch.enable_grad():
+        for batch in rows.batches("Calibrating"):
+            loss = _loss(model, batch)
+            _check_reached([] if loss.requires_grad else list(parameters))
+            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+            for i, (name, gradient) in enumerate(zip(parameters, gradients, strict=True)):
+                if gradient is not None:
+                    sums[name].add_(criterion(parameters[name].detach(), gradient))
+                    reached[i] = 1
+            count += 1
+    _add_over_processes({**sums, "reached": reached, "count": count})
+    _check_reached([name for name, seen in zip(parameters, reached.tolist(), strict=True) if not seen])
+    return {name: total / count.to(total.device) for name, total in sums.items()}
+
+
+@torch.no_grad()
+def mean_loss(model: nn.Module, rows: CalibrationRows) -> float:
+    """The model's own loss, averaged over rows, or over what is labelled in them.
+
+    Args:
+        model: In any mode; it runs in evaluation mode and comes back in its own.
+        rows: With labels.
+
+    Returns:
+        Mean over labels; over rows where a row has several numbers as its label. May be infinite or NaN.
+
+    Raises:
+        ShrinkError: If nothing is labelled, or the model computes no loss.
+    """
+    sums = torch.zeros(2, dtype=torch.float64)
+    with evaluation_mode([model]):
+        for batch in rows.batches():
+            weight = _labels_in(batch, rows.task)
+            if weight:  # a batch of ignored labels alone has no mean
+                sums += weight * torch.tensor([_loss(model, batch, finite=False).item(), 1.0], dtype=torch.float64)
+    device = next(model.parameters()).device
+    sums = sums.to(device, torch.float32 if device.type == "mps" else None)  # which has no double precision
+    _add_over_processes({"sums": sums})
+    total, count = sums.tolist()
+    if not count:
+        raise ShrinkError("`dataset` must hold at least 1 label, got only -100. Choose labelled rows.")
+    return total / count
+
+
+# ---------------------------------------------------------------------- rows
+def _with_labels(raw: Dataset, model: nn.Module, task: str, options: RowOptions) -> tuple[Dataset, str | None]:
+    """Check that the rows have the labels that the loss is computed with, numbered as the model does."""
+    if task == WITHOUT_LABEL:
+        raise ShrinkError(
+            f"`model` must have a head with a loss, got a {type(inner_model(model)).__name__}. Load it with its head, "
+            "or choose a method that reads no labels."
+        )
+    if task in ("causal_lm", "masked_lm") or {"start_positions", "end_positions"} <= set(raw.column_names):
+        return raw, options.label_column
+    columns = find_columns(raw, text_column=options.text_column, label_column=options.label_column, needs_label=True)
+    config, label = model_config(model), columns.label
+    if task in (*CLASSIFIERS, "regression") and config is not None and label is not None:
+        raw = align_labels(raw, label, config)
+        check_labels(raw, label, int(config.num_labels or 0))
+    return raw, label
+
+
+def _longest(model: nn.Module, processing_class: Any) -> int | None:
+    config = model_config(model)
+    positions = None if config is None else max_positions(config)
+    limits = [] if positions is None else [positions]
+    if isinstance(processing_class, PreTrainedTokenizerBase):
+        limits.append(processing_class.model_max_length)
+    return min(limits, default=None)
+
+
+def _padding_right(processing_class: Any) -> Any:
+    """Padding on the left would move a decoder's positions."""
+    if not isinstance(processing_class, PreTrainedTokenizerBase) or processing_class.padding_side == "right":
+        return processing_class
+    right = copy.deepcopy(processing_class)
+    right.padding_side = "right"
+    return right
+
+
+def _labels_in(batch: Batch, task: str) -> int:
+    """How many numbers the batch's mean loss is the mean of."""
+    labels = batch.get("labels")
+    if labels is None or labels.is_floating_point():
+        return len(next(iter(batch.values())))
+    return int(((labels[:, 1:] if task == "causal_lm" else labels) != IGNORED).sum())
+
+
+# ---------------------------------------------------------------------- passes
+def _inputs_of(model: nn.Module, batch: Batch, *, labels: bool) -> dict[str, Any]:
+    known = inspect.signature(inner_model(model).forward).parameters  # another family may know no token types
+    first = next(model.parameters())
+    found = {}
+    for name, value in batch.items():
+        if name not in known or (name == "labels" and not labels):
+            continue
+        half = name in MODEL_INPUTS and value.is_floating_point()  # pixels for a model in half precision
+        found[name] = value.to(first.device, first.dtype if half else None)
+    return found
+
+
+def _loss(model: nn.Module, batch: Batch, *, finite: bool = True) -> Tensor:
+    outputs = model(**_inputs_of(model, batch, labels=True))
+    loss = outputs.get("loss")
+    if loss is None:
+        raise ShrinkError(
+            f"`dataset` must hold what a {type(inner_model(model)).__name__} computes its loss with, got "
+            f"{sorted(batch)}. Add labels, or a collator that makes them."
+        )
+    if finite and not loss.isfinite():
+        raise ShrinkError(
+            f"`model` must have a finite loss on the calibration rows, got {loss.item()}. "
+            "Look for an overflow in half precision, or load it in float32."
+        )
+    return loss
+
+
+@torch.no_grad()
+def _watch(
+    model: nn.Module, modules: Mapping[str, nn.Module], rows: CalibrationRows, take: Callable[[str, Tensor], None]
+) -> None:
+    """Run the model, and hand out each input of the modules in fp32, shape (positions, inputs)."""
+    reached = torch.zeros(len(modules), device=next(model.parameters()).device)
+    with ExitStack() as stack:
+        positions = stack.enter_context(_Positions.watching(model))
+
+        def see(index: int, name: str, module: Any, args: tuple[Any, ...]) -> None:
+            reached[index] = 1
+            take(name, positions.real(module, args[0]).to(module.weight.device, torch.float32))
+
+        for index, (name, module) in enumerate(modules.items()):
+            handle = module.register_forward_pre_hook(partial(see, index, name))
+            stack.callback(handle.remove)
+        stack.enter_context(evaluation_mode([model]))
+        for batch in rows.batches("Calibrating"):
+            positions.inputs = _inputs_of(model, batch, labels=rows.task == "seq2seq_lm")
+            model(**positions.inputs)
+    _add_over_processes({"reached": reached})
+    _check_reached([name for name, seen in zip(modules, reached.tolist(), strict=True) if not seen])
+
+
+class _Positions:
+    """Which positions of a batch are padding: of an encoder's inputs by its mask, of a decoder's by its own."""
+
+    def __init__(self, encoder: nn.Module | None) -> None:
+        self.inputs: dict[str, Any] = {}  # of the batch that runs
+        self._in_encoder = set() if encoder is None else {id(module) for module in encoder.modules()}
+        self._encoded: Tensor | None = None  # what the encoder hands to cross-attention
+
+    @classmethod
+    @contextmanager
+    def watching(cls, model: nn.Module) -> Iterator["_Positions"]:
+        config, inner = model_config(model), inner_model(model)
+        is_pair = config is not None and config.is_encoder_decoder
+        named = [module for name, module in inner.named_modules() if name.split(".")[-1] == "encoder"]
+        encoder = named[0] if is_pair and named else None  # the outer one of those that hold another
+        found = cls(encoder)
+        handle = None if encoder is None else encoder.register_forward_hook(found._keep)
+        try:
+            yield found
+        finally:
+            if handle is not None:
+                handle.remove()
+
+    def _keep(self, encoder: nn.Module, args: tuple[Any, ...], outputs: Any) -> None:
+        self._encoded = outputs[0]
+
+    def real(self, module: nn.Module, inputs: Tensor) -> Tensor:
+        """Without padding, shape (positions, inputs)."""
+        flat, mask = inputs.reshape(-1, inputs.shape[-1]), self._mask(module, inputs)
+        # The pooler reads one position a row, convolved sound has fewer than the mask: all that there is counts.
+        return flat if mask is None or mask.numel() != len(flat) else flat[mask.reshape(-1).to(flat.device)]
+
+    def _mask(self, module: nn.Module, inputs: Tensor) -> Tensor | None:
+        read = self.inputs.get("attention_mask")
+        if self._in_encoder and id(module) not in self._in_encoder and not self._is_encoded(inputs):
+            if self.inputs.get("decoder_attention_mask") is not None:
+                read = self.inputs["decoder_attention_mask"]
+            elif self.inputs.get("labels") is not None:  # the decoder's inputs are these, one position on
+                return self.inputs["labels"] != IGNORED
+        return None if read is None else read.bool()
+
+    def _is_encoded(self, inputs: Tensor) -> bool:
+        """Whether cross-attention makes keys and values of it; the lengths alone may be equal by chance."""
+        return self._encoded is not None and inputs.data_ptr() == self._encoded.data_ptr()
+
+
+@contextmanager
+def _only_trainable(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    wanted = {id(parameter) for parameter in parameters.values()}
+    for parameter, _ in before:
+        parameter.requires_grad_(id(parameter) in wanted)
+    try:
+        yield
+    finally:
+        for parameter, trained in before:
+            parameter.requires_grad_(trained)
+
+
+def _check_reached(missed: Sequence[str]) -> None:
+    if missed:
+        names = ", ".join(name.removesuffix(".weight") for name in missed[:3])
+        raise ShrinkError(
+            f"`calibration_dataset` must reach every target, but {len(missed)} had no part in the model's outputs "
+            f"({names}): all their weights would seem worthless. Add them to `ignore`, or give other rows."
+        )
+
+
+def _zeros(module: Any, axes: int) -> Tensor:
+    inputs = as_rows(module, module.weight).shape[1]
+    return torch.zeros([inputs] * axes, dtype=torch.float32, device=module.weight.device)
+
+
+# ---------------------------------------------------------------------- processes
+def _processes() -> tuple[int, int]:
+    """Rank and number of the processes that share the rows."""
+    if not torch.distributed.is_initialized():
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def _add_over_processes(tensors: Mapping[str, Tensor]) -> None:
+    if _processes()[1] > 1:
+        for tensor in tensors.values():
+            torch.distributed.all_reduce(tensor)
