@@ -21,13 +21,19 @@ _EXPORTS = {
     "ShrinkReport": "hf_shrink.evaluation.report",
     "TeacherCache": "hf_shrink.distillation.cache",
     "cache_teacher": "hf_shrink.distillation.cache_writing",
+    "compact": "hf_shrink.pruning.compaction",
     "compare": "hf_shrink.evaluation.comparison",
+    "load_sparse": "hf_shrink.pruning.sparse_files",
     "make_student": "hf_shrink.distillation.student",
     "measure": "hf_shrink.evaluation.measurement",
+    "prune": "hf_shrink.pruning.one_shot",
+    "pruning_sensitivity": "hf_shrink.pruning.sensitivity",
     "push_dataset_to_hub": "hf_shrink.hub.upload",
     "push_to_hub": "hf_shrink.hub.upload",
     "quantize": "hf_shrink.quantization.export",
     "register_architecture": "hf_shrink.architectures",
+    "save_sparse": "hf_shrink.pruning.sparse_files",
+    "sparsity_report": "hf_shrink.pruning.sparsity",
 }
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__, _EXPORTS)

@@ -6,8 +6,17 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "CRITERIA": "hf_shrink.pruning.criteria",
+        "STRUCTURES": "hf_shrink.pruning.structures",
         "PruningCallback": "hf_shrink.pruning.callback",
         "PruningConfig": "hf_shrink.pruning.config",
-        "STRUCTURES": "hf_shrink.pruning.structures",
+        "SensitivityTable": "hf_shrink.pruning.sensitivity",
+        "SparsityReport": "hf_shrink.pruning.sparsity",
+        "compact": "hf_shrink.pruning.compaction",
+        "load_sparse": "hf_shrink.pruning.sparse_files",
+        "merge_adapters": "hf_shrink.pruning.adapters",
+        "prune": "hf_shrink.pruning.one_shot",
+        "pruning_sensitivity": "hf_shrink.pruning.sensitivity",
+        "save_sparse": "hf_shrink.pruning.sparse_files",
+        "sparsity_report": "hf_shrink.pruning.sparsity",
     },
 )
