@@ -122,8 +122,9 @@ def test_the_quickstart_has_the_settings_of_the_command(monkeypatch):
         assert settings[name.upper()] == options[name].default, name
 
 
-def test_a_teacher_of_the_quickstart_is_one_that_the_distillation_would_have_made(monkeypatch):
-    first, second = (settings_of(name, monkeypatch) for name in ("00_quickstart.ipynb", "01_distillation.ipynb"))
+@pytest.mark.parametrize("name", ["01_distillation.ipynb", "02_pruning.ipynb"])
+def test_a_teacher_of_the_quickstart_is_one_that_it_would_have_made_itself(name, monkeypatch):
+    first, second = (settings_of(each, monkeypatch) for each in ("00_quickstart.ipynb", name))
     for name in ("OUT", "TEACHER", "TEACHER_EPOCHS", "MAX_LENGTH", "SEED"):
         assert first[name] == second[name], name
 
@@ -138,9 +139,18 @@ def test_the_distillation_was_run_with_todays_preset_and_caches_what_it_compares
     assert preset["layer_map"] == "last"
 
 
-def test_the_distillation_says_no_number_that_its_table_does_not_show():
-    cells = cells_of("01_distillation.ipynb")
+@pytest.mark.parametrize("name", ["01_distillation.ipynb", "02_pruning.ipynb"])
+def test_it_says_no_number_that_its_table_does_not_show(name):
+    cells = cells_of(name)
     table = "".join(cells["compare"].outputs[0].data["text/markdown"])
     said = re.findall(r"\d+\.\d", cells["reading"].source)
-    assert said
+    assert said or name != "01_distillation.ipynb"
     assert not set(said) - set(re.findall(r"\d+\.\d", table))
+
+
+def test_the_pruned_models_came_back_as_they_were(monkeypatch):
+    cells, settings = cells_of("02_pruning.ipynb"), settings_of("02_pruning.ipynb", monkeypatch)
+    printed = {name: cells[name].outputs[0].text for name in ("report", "reload", "compact")}
+    assert re.findall("True|False", printed["reload"]) == ["True", "True"]
+    assert "rounding: True" in printed["compact"]
+    assert f"prunable    {100 * settings['WEIGHTS']['final_sparsity']:.1f} %" in printed["report"]
