@@ -1,4 +1,4 @@
-"""The example scripts run as the notebook says, and few lines make an ordinary one distil."""
+"""The example scripts run as the notebook says, and few lines make an ordinary one distil, or prune."""
 
 import difflib
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from hf_shrink.pruning import sparsity_report
 from tests.models import tiny_bert_classifier, tiny_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -19,9 +20,9 @@ CELLS = {cell.id: cell.source for cell in NOTEBOOK.cells}
 DATA = "hf_shrink/data/banking77"
 
 
-def difference():
-    ours = [(EXAMPLES / name).read_text().splitlines() for name in ("finetune.py", "distill.py")]
-    return list(difflib.unified_diff(*ours, "finetune.py", "distill.py", n=1, lineterm=""))
+def difference(script):
+    ours = [(EXAMPLES / name).read_text().splitlines() for name in ("finetune.py", script)]
+    return list(difflib.unified_diff(*ours, "finetune.py", script, n=1, lineterm=""))
 
 
 def command():
@@ -51,14 +52,22 @@ def run(script, flags, tmp_path):
 
 
 def test_the_notebook_shows_how_the_scripts_differ():
-    assert CELLS["diff"] == "\n".join(["```diff", *difference(), "```"])
+    assert CELLS["diff"] == "\n".join(["```diff", *difference("distill.py"), "```"])
 
 
 def test_at_most_five_lines_make_it_distil():
-    added = [line for line in difference()[2:] if line.startswith("+")]
-    removed = [line for line in difference()[2:] if line.startswith("-")]
+    added = [line for line in difference("distill.py")[2:] if line.startswith("+")]
+    removed = [line for line in difference("distill.py")[2:] if line.startswith("-")]
     assert 0 < len(added) <= 5
     assert 0 < len(removed) <= 5
+
+
+def test_two_lines_make_it_prune():
+    changed = [line[1:].strip() for line in difference("prune.py")[2:] if line[0] in "+-"]
+    assert changed == [
+        "from hf_shrink import PruningCallback, PruningConfig",
+        "callbacks=[PruningCallback(PruningConfig(final_sparsity=0.8))],",
+    ]
 
 
 def test_the_ordinary_script_runs(models, tmp_path):
@@ -73,3 +82,9 @@ def test_the_distilling_script_runs_as_the_notebook_calls_it(models, tmp_path):
     metrics = run("distill.py", {**command(), **own}, tmp_path)
     assert metrics["eval_kd_loss"] > 0
     assert 0 <= metrics["eval_agreement"] <= 1
+
+
+def test_the_pruning_script_runs_and_leaves_zeros(models, tmp_path):
+    run("prune.py", {"--model_name_or_path": models[0], "--dataset_name": DATA}, tmp_path)
+    count = sparsity_report(tmp_path).prunable
+    assert count.zeros == round(0.8 * count.total)

@@ -9,6 +9,7 @@ from hf_shrink.cli import (
     compare_command,
     distill_command,
     env_command,
+    prune_command,
     push_command,
     quickstart_command,
 )
@@ -22,7 +23,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (quickstart_command, distill_command, cache_teacher_command, compare_command, push_command, env_command):
+COMMANDS = (
+    quickstart_command,
+    distill_command,
+    cache_teacher_command,
+    prune_command,
+    compare_command,
+    push_command,
+    env_command,
+)
+for module in COMMANDS:
     module.register(app)
 
 
