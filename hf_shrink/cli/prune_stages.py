@@ -161,7 +161,10 @@ def _save(model: PreTrainedModel, tokenizer: Any, options: Pruning) -> tuple[str
         smaller = compact(model)
         smaller.save_pretrained(options.output_dir)
         found = sparsity_report(smaller, **options.patterns)
-        notes = [f"{share} were zero before the cut: {' and '.join(cuts)} in every layer."]
+        notes = [
+            f"{share} were zero before the cut: {' and '.join(cuts)} in every layer. Of what is left, "
+            f"{100 * found.prunable.share:.1f} % are zero."
+        ]
     elif cuttable:
         notes.append(NOT_CUT)
     if found.prunable.zeros:

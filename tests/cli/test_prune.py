@@ -192,7 +192,7 @@ def test_neurons_are_cut_out_of_every_layer(pruned, tmp_path, teacher, mode):
     before, after = (AutoModelForSequenceClassification.from_pretrained(f) for f in (teacher, tmp_path / "out"))
     assert (before.config.intermediate_size, after.config.intermediate_size) == (64, 32)
     assert after.num_parameters() < before.num_parameters()
-    assert "`intermediate_size` from 64 to 32 in every layer" in said
+    assert "`intermediate_size` from 64 to 32 in every layer. Of what is left, 0.0 % are zero." in said
     assert PLAIN_FILES not in said
     original, shrunk = report(tmp_path / "out")["entries"]
     assert shrunk["size_bytes"] < original["size_bytes"]
