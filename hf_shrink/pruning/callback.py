@@ -54,6 +54,7 @@ class PruningCallback(TrainerCallback, ExportableState):
         self.checkpoint = checkpoint
         self.run_id = ""
         self.pruner: Pruner | None = None
+        self._run: TrainerState | None = None
         self._final_step: int | None = None  # of the run, at which the final sparsity was there
         self._next_folder = ""  # of a checkpoint that is written now
 
@@ -65,9 +66,8 @@ class PruningCallback(TrainerCallback, ExportableState):
         model, optimizer = kwargs["model"], kwargs["optimizer"]
         _check_run(args, optimizer, self.config)
         pruner = Pruner(model, self.config, state.max_steps)
-        others = _RUNNING.setdefault(optimizer, [])
-        if self in others:  # the Trainer trains once more
-            others.remove(self)
+        # A Trainer may train again with the same optimizer, after an interruption too: each run has its own state.
+        others = [other for other in _RUNNING.get(optimizer, []) if other._run is state and other is not self]
         for other in others:
             _check_pair(pruner, other.pruner)
         self._final_step = None
@@ -78,7 +78,8 @@ class PruningCallback(TrainerCallback, ExportableState):
             pruner.start()
         self.pruner = pruner
         self._note_final_step(state)
-        others.append(self)
+        self._run = state
+        _RUNNING[optimizer] = [*others, self]
         _tag(model)
 
     def on_pre_optimizer_step(

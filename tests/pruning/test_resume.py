@@ -59,6 +59,13 @@ def test_it_makes_no_difference_whether_the_trainer_restores_callbacks(tmp_path,
     assert_equal_runs(whole, train(tmp_path / "restored", *RUNS[case], resume=middle, **options))
 
 
+def test_a_trainer_that_trained_already_resumes_with_each_callbacks_own_masks(tmp_path):
+    trainer = train(tmp_path / "whole", *RUNS["neurons and 2:4"])
+    weights = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-8"))
+    assert all(torch.equal(weights[name], tensor) for name, tensor in trainer.model.state_dict().items())
+
+
 def test_movement_would_differ_without_its_dense_weights(tmp_path):
     # What the model holds at a pruned weight is zero: scores and weights that began anew there would not be the same.
     train(tmp_path / "whole", *RUNS["movement"])
