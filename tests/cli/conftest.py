@@ -1,9 +1,6 @@
 import pytest
 
 from tests.cli.distilling import save_rows, save_teacher, watch
-from tests.distillation.conftest import fresh_accelerator
-
-__all__ = ["fresh_accelerator"]
 
 
 @pytest.fixture(scope="session")
