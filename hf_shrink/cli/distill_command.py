@@ -1,15 +1,14 @@
 """`hf-shrink distill`: train a student on a dataset and a teacher."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
 
+from hf_shrink.cli.assignments import Assignments, read_assignments
 from hf_shrink.cli.config_file import ConfigFile
 from hf_shrink.cli.row_options import LabelColumn, MaxLength, TextColumn
 from hf_shrink.distillation.presets import PRESETS
-from hf_shrink.errors import ShrinkError
 
 
 def register(app: typer.Typer) -> None:
@@ -85,10 +84,7 @@ def distill(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 42,
     bf16: Annotated[bool, typer.Option(help="Train with bf16 autocast.")] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any other training argument; may be repeated."),
-    ] = None,
+    set_: Assignments = None,
     config: ConfigFile = None,
 ) -> None:
     """Distil a teacher into a smaller student, compare the two, and leave model, report and card in a folder."""
@@ -105,7 +101,7 @@ def distill(
         "seed": seed,
         "bf16": bf16 or None,
     }
-    training = {name: value for name, value in options.items() if value is not None} | _assignments(set_ or [])
+    training = {name: value for name, value in options.items() if value is not None} | read_assignments(set_)
     preset = training.pop("preset", None)
     run_distillation(
         Distillation(
@@ -127,13 +123,3 @@ def distill(
             training=training,
         )
     )
-
-
-def _assignments(items: list[str]) -> dict[str, Any]:
-    values = {}
-    for item in items:
-        name, equals, value = item.partition("=")
-        if not equals or not name.strip():
-            raise ShrinkError(f"`--set` must be NAME=VALUE, got {item!r}. Write for instance --set warmup_steps=100.")
-        values[name.strip().replace("-", "_")] = yaml.safe_load(value)
-    return values

@@ -9,20 +9,19 @@ from datasets import Dataset
 from transformers import set_seed
 
 from hf_shrink.cli.distill_settings import choose_preset, choose_task_metric, method_use, training_arguments
+from hf_shrink.cli.output_folder import check_new_folder
 from hf_shrink.cli.report_table import print_report
+from hf_shrink.cli.training_rows import number_labels
 from hf_shrink.distillation import DistillationTrainer, DistillationTrainingArguments, TeacherCache, make_student
 from hf_shrink.distillation.cache_settings import weights_fingerprint
-from hf_shrink.distillation.guidance import NAMED_CLASSES
 from hf_shrink.distillation.transfer import with_unlabelled
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation import MethodUse, Provenance, ShrinkReport, compare
 from hf_shrink.hub import model_card
 from hf_shrink.inputs import (
     TASKS,
-    align_labels,
     dataset_name,
     default_collator,
-    find_columns,
     find_task,
     load_model,
     load_processing_class,
@@ -114,9 +113,7 @@ def run_distillation(options: Distillation) -> ShrinkReport:
 
 
 def _check_output(options: Distillation) -> None:
-    folder = options.output_dir
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ShrinkError(f"`output_dir` must be new or empty, but {folder} holds something. Choose another folder.")
+    check_new_folder(options.output_dir)
     if options.transfer_split is not None and options.transfer_dataset is None:
         raise ShrinkError(
             f"`transfer_split` must be a split of `transfer_dataset`, got {options.transfer_split!r} alone. Name the "
@@ -125,12 +122,7 @@ def _check_output(options: Distillation) -> None:
 
 
 def _training_rows(train: Dataset, options: Distillation, tokenizer: Any, teacher: Any, task: str) -> Dataset:
-    columns = options.columns
-    if task in NAMED_CLASSES:  # numbered otherwise than the teacher does, they would contradict it without a word
-        found = find_columns(train, text_column=options.text_column, label_column=options.label_column)
-        if found.label is not None:
-            train = align_labels(train, found.label, teacher.config)
-            columns |= {"label_column": found.label}
+    train, columns = number_labels(train, teacher, task, options.columns)
     if options.transfer_dataset is None:
         return tokenize_rows(train, tokenizer, task=task, **columns)
     return with_unlabelled(

@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
+from hf_shrink.cli.assignments import Assignments, read_assignments
 from hf_shrink.cli.config_file import ConfigFile
 from hf_shrink.cli.row_options import LabelColumn, MaxLength, TextColumn
 from hf_shrink.distillation.presets import PRESETS
-from hf_shrink.errors import ShrinkError
 
 
 def register(app: typer.Typer) -> None:
@@ -146,12 +145,7 @@ def prune_model(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 42,
     bf16: Annotated[bool, typer.Option(help="With --train: train with bf16 autocast.")] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="NAME=VALUE", help="With --train: any other training argument; may be repeated."
-        ),
-    ] = None,
+    set_: Assignments = None,
     config: ConfigFile = None,
 ) -> None:
     """Prune a model, compare it with the original, and leave model, report and card in a folder."""
@@ -189,7 +183,7 @@ def prune_model(
             calibration_size=calibration_size,
             teacher=teacher,
             preset=preset,
-            training={**_given(training), **_assignments(set_ or [])},
+            training={**_given(training), **read_assignments(set_)},
             train_split=train_split,
             eval_split=eval_split,
             text_column=text_column,
@@ -203,13 +197,3 @@ def prune_model(
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _assignments(items: list[str]) -> dict[str, Any]:
-    values = {}
-    for item in items:
-        name, equals, value = item.partition("=")
-        if not equals or not name.strip():
-            raise ShrinkError(f"`--set` must be NAME=VALUE, got {item!r}. Write for instance --set warmup_steps=100.")
-        values[name.strip().replace("-", "_")] = yaml.safe_load(value)
-    return values

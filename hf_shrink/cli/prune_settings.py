@@ -8,6 +8,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_shrink.cli.distill_settings import DEFAULTS, ON_CARD, QUIET, training_arguments
+from hf_shrink.cli.output_folder import check_new_folder
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation import MethodUse
 from hf_shrink.pruning import CRITERIA, PruningConfig
@@ -80,9 +81,7 @@ def check_options(options: Pruning) -> None:
     Raises:
         ShrinkError: If an option is out of range, or does not go with the others.
     """
-    folder = options.output_dir
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ShrinkError(f"`output_dir` must be new or empty, but {folder} holds something. Choose another folder.")
+    check_new_folder(options.output_dir)
     _check_mode(options)
     _check_method(options)
     for name in options.structures:

@@ -10,18 +10,16 @@ from transformers import PreTrainedModel, Trainer
 from hf_shrink.cli.distill_settings import choose_preset, choose_task_metric, method_use
 from hf_shrink.cli.prune_settings import CUT, Pruning, check_options, make_arguments, pruning_configs, pruning_use
 from hf_shrink.cli.report_table import print_report
+from hf_shrink.cli.training_rows import number_labels
 from hf_shrink.distillation import DistillationTrainer
-from hf_shrink.distillation.guidance import NAMED_CLASSES
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation import MethodUse, Provenance, ShrinkReport, compare
 from hf_shrink.evaluation.decoding import DECODERS
 from hf_shrink.hub import model_card
 from hf_shrink.inputs import (
     TASKS,
-    align_labels,
     dataset_name,
     default_collator,
-    find_columns,
     find_task,
     load_model,
     load_processing_class,
@@ -131,12 +129,7 @@ def _train(
 
 
 def _training_rows(train: Dataset, tokenizer: Any, model: Any, task: str, options: Pruning) -> Dataset:
-    columns = options.columns
-    if task in NAMED_CLASSES:  # numbered otherwise than the model does, they would unteach it without a word
-        found = find_columns(train, text_column=options.text_column, label_column=options.label_column)
-        if found.label is not None:
-            train = align_labels(train, found.label, model.config)
-            columns |= {"label_column": found.label}
+    train, columns = number_labels(train, model, task, options.columns)
     rows = tokenize_rows(train, tokenizer, task=task, **columns)
     if task == "causal_lm" and "labels" not in rows.column_names:
         rows = rows.map(lambda batch: {"labels": batch["input_ids"]}, batched=True, desc="Labelling")

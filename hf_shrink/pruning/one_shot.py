@@ -12,15 +12,8 @@ from torch import Tensor, nn
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.models import load_model
-from hf_shrink.pruning.calibration import (
-    CalibrationRows,
-    RowOptions,
-    input_norms,
-    input_products,
-    mean_scores,
-    read_rows,
-    run_order,
-)
+from hf_shrink.pruning.calibration import input_norms, input_products, mean_scores, run_order
+from hf_shrink.pruning.calibration_rows import CalibrationRows, RowOptions, read_rows
 from hf_shrink.pruning.config import DEFAULT_IGNORE, SCOPES, structure_share
 from hf_shrink.pruning.criteria import CALIBRATED, CRITERIA
 from hf_shrink.pruning.selection import keep_highest
