@@ -16,6 +16,7 @@ from hf_shrink.pruning.calibration import input_norms, input_products, mean_scor
 from hf_shrink.pruning.calibration_rows import CalibrationRows, RowOptions, read_rows
 from hf_shrink.pruning.config import DEFAULT_IGNORE, SCOPES, structure_share
 from hf_shrink.pruning.criteria import CALIBRATED, CRITERIA
+from hf_shrink.pruning.masks import zero_pruned
 from hf_shrink.pruning.selection import keep_highest
 from hf_shrink.pruning.structures import Structure, make_structure, parse_structure
 from hf_shrink.pruning.structures.structure import ElementScores
@@ -282,7 +283,6 @@ def choose_masks(
     return structure.masks(kept, score)
 
 
-@torch.no_grad()
 def apply_masks(structure: Structure, masks: Mapping[str, Tensor]) -> None:
     """Set what a mask leaves out to zero.
 
@@ -291,7 +291,7 @@ def apply_masks(structure: Structure, masks: Mapping[str, Tensor]) -> None:
         masks: By their names, True = kept.
     """
     for name, mask in masks.items():
-        structure.parameters[name].masked_fill_(~mask, 0)  # not a product: that would leave -0.0
+        zero_pruned(structure.parameters[name], mask)
 
 
 def _check_plans(criterion: Method, plans: Sequence[tuple[str, float, str]], max_module_sparsity: float) -> None:

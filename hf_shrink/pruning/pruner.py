@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hf_shrink.errors import ShrinkError
 from hf_shrink.pruning.config import PruningConfig
 from hf_shrink.pruning.criteria import CRITERIA
+from hf_shrink.pruning.masks import zero_pruned
 from hf_shrink.pruning.schedule import make_ramp
 from hf_shrink.pruning.selection import keep_highest
 from hf_shrink.pruning.structures import Structure, make_structure
@@ -47,13 +48,12 @@ class Pruner:
             self._choose(optimizer=None)
         self.apply()
 
-    @torch.no_grad()
     def before_step(self) -> None:
         """Keep the optimizer from moving pruned weights; the gradients are there."""
         self.worth.before_step(self.masks)
         for name, parameter in self.structure.parameters.items():
             if parameter.grad is not None:
-                parameter.grad.masked_fill_(~self.masks[name], 0)
+                zero_pruned(parameter.grad, self.masks[name])
 
     def after_step(self, optimizer: torch.optim.Optimizer, *, skipped: bool, rate: float, last: bool = False) -> None:
         """Choose anew where that is due, and put pruned weights back to zero.
@@ -74,12 +74,10 @@ class Pruner:
             self._choose(optimizer)
         self.apply()
 
-    @torch.no_grad()
     def apply(self) -> None:
         """Set pruned weights to zero."""
         for name, parameter in self.structure.parameters.items():
-            # Not a product: that would leave -0.0, and keep NaN.
-            parameter.masked_fill_(~self.masks[name], 0)
+            zero_pruned(parameter, self.masks[name])
 
     def _choose(self, optimizer: torch.optim.Optimizer | None) -> None:
         target = self.ramp.sparsity(self.step)
@@ -102,8 +100,11 @@ class Pruner:
 
     def _score(self, name: str) -> Tensor:
         score = self.worth.score(name)
-        # Zeroed weights may tie with living ones: without -inf a pruned one could come back, and grow.
-        return score if self.worth.lets_grow else score.masked_fill(~self.masks[name], float("-inf"))
+        if not self.worth.lets_grow:
+            # Zeroed weights may tie with living ones at 0: below it, or a pruned one could come back, and grow.
+            zero_pruned(score, self.masks[name])
+            score.sub_((~self.masks[name]).view(torch.uint8))
+        return score
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint has to hold beside the model.
@@ -166,7 +167,6 @@ def _pruned(kept: Tensor) -> int:
     return kept.numel() - int(kept.sum())
 
 
-@torch.no_grad()
 def clear_state(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], masks: Mapping[str, Tensor]
 ) -> None:
@@ -179,7 +179,7 @@ def clear_state(
     """
     for name, parameter in parameters.items():
         for value in _state_of(optimizer, parameter):
-            value.masked_fill_(~masks[name], 0)
+            zero_pruned(value, masks[name])
 
 
 def _state_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> Iterator[Tensor]:

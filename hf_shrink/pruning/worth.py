@@ -29,7 +29,7 @@ class Worth(Protocol):
         """Make the scores equal in all processes."""
 
     def score(self, name: str) -> Tensor:
-        """Worth of each element of a parameter, higher is kept, fp32."""
+        """Worth of each element of a parameter, higher is kept, fp32; where none grows a new tensor from 0 on."""
 
     def chosen(self) -> None:
         """Masks were chosen by these scores."""
