@@ -3,7 +3,8 @@
 python benchmarks/pruning_step.py --rounds 7
 
 Each round trains every arm for the same steps on the same batches, in turn, so that a busy machine slows all of them;
-a ratio is taken within its round. The steps counted are those in which sparsity rises: masks are chosen every tenth.
+a ratio is taken within its round; every other round goes backwards. The steps counted are those in which sparsity
+rises: masks are chosen every tenth.
 """
 
 import argparse
@@ -27,6 +28,7 @@ FREQUENCY = 10  # steps
 ARMS = {
     "Trainer": None,
     "magnitude": {"method": "magnitude"},
+    "Trainer once more": None,  # its ratio to the first says how far the machine can be trusted
     "magnitude, 2:4": {"method": "magnitude", "structure": "2:4"},
     "taylor": {"method": "taylor"},
     "movement": {"method": "movement"},
@@ -67,12 +69,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=WARM_UP + 1 + 3 * FREQUENCY)
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     options = parser.parse_args()
     tokenizer = load_processing_class(model_source(None))
     rows = tokenize_rows(load_rows(BANKING77, split="train"), tokenizer, task=TASK, max_length=MAX_LENGTH)
     rows = rows.select(range(options.steps * options.batch_size))
-    found = [{arm: seconds_a_step(arm, rows, tokenizer, options) for arm in ARMS} for _ in range(options.rounds)]
-    ratios = {f"{arm} / Trainer": [s[arm] / s["Trainer"] for s in found] for arm in ARMS if arm != "Trainer"}
+    found = []
+    for number in range(options.rounds):
+        order = options.arms[:: -1 if number % 2 else 1]
+        found.append({arm: seconds_a_step(arm, rows, tokenizer, options) for arm in order})
+    ratios = {f"{arm} / Trainer": [s[arm] / s["Trainer"] for s in found] for arm in options.arms if arm != "Trainer"}
     for name, values in ratios.items():
         print(f"{name:30} {median(values):.3f}   ({min(values):.3f} to {max(values):.3f})")
     result = {"environment": asdict(find_environment()), "options": vars(options), "seconds": found, "ratios": ratios}

@@ -19,6 +19,7 @@ DISTILLATION = ROOT / "docs" / "distillation.md"
 PRUNING = ROOT / "docs" / "pruning.md"
 QUALITY = ROOT / "benchmarks" / "results" / "distillation_quality.json"
 STEP = ROOT / "benchmarks" / "results" / "distillation.json"
+PRUNING_STEP = ROOT / "benchmarks" / "results" / "pruning_step.json"
 QUICKSTART = ROOT / "benchmarks" / "results" / "quickstart.json"
 PRUNED = ROOT / "benchmarks" / "results" / "pruning.json"
 PAGES = (README, DISTILLATION, PRUNING)
@@ -153,7 +154,16 @@ def _with_error(values: list[float]) -> str:
 
 def step() -> str:
     """What a training step costs against others in the same run."""
-    ratios = json.loads(STEP.read_text())["ratios"]
+    return _ratios(STEP)
+
+
+def pruning_step() -> str:
+    """What the pruning callback adds to a training step."""
+    return _ratios(PRUNING_STEP)
+
+
+def _ratios(results: Path) -> str:
+    ratios = json.loads(results.read_text())["ratios"]
     rows = [[name, f"{median(v):.2f}×", f"{min(v):.2f} to {max(v):.2f}"] for name, v in ratios.items()]
     return "\n".join([_line(("step", "ratio, median", "range")), _line(["---"] * 3), *map(_line, rows)])
 
@@ -170,7 +180,7 @@ def _source(method: Method) -> str:
 
 def rendered(text: str) -> str:
     """A page with every made table as it should be."""
-    for make in (methods, quickstart, quality, criteria, structures, pruning, step):
+    for make in (methods, quickstart, quality, criteria, structures, pruning, step, pruning_step):
         name = make.__name__
         if f"<!-- {name} -->" not in text:
             continue
