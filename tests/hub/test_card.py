@@ -26,6 +26,17 @@ def metadata(card):
 
 
 @pytest.mark.parametrize(
+    ("size", "words"), [(0.5, "A smaller version of"), (1.0, "A version of"), (None, "A version of")]
+)
+def test_it_calls_smaller_only_what_is(size, words):
+    report = example_report()
+    whole = report.original.size_bytes
+    entry = replace(report.entries[1], size_bytes=None if size is None else int(size * whole))
+    report = replace(report, entries=(report.original, entry))
+    assert words in model_card(report)
+
+
+@pytest.mark.parametrize(
     ("entry", "relation"), [(0, "finetune"), (1, "finetune"), (2, "quantized"), (-1, "quantized")]
 )
 def test_metadata_of_each_model(entry, relation):
