@@ -53,7 +53,7 @@ def main() -> None:
         eval_dataset=data["validation"],
         processing_class=tokenizer,
         compute_metrics=accuracy,
-        callbacks=[PruningCallback(PruningConfig(final_sparsity=0.8))],
+        callbacks=[PruningCallback(PruningConfig(final_sparsity=0.8, end_step=0.6))],
     )
     trainer.train()
     metrics = trainer.evaluate()

@@ -66,7 +66,7 @@ def test_two_lines_make_it_prune():
     changed = [line[1:].strip() for line in difference("prune.py")[2:] if line[0] in "+-"]
     assert changed == [
         "from hf_shrink import PruningCallback, PruningConfig",
-        "callbacks=[PruningCallback(PruningConfig(final_sparsity=0.8))],",
+        "callbacks=[PruningCallback(PruningConfig(final_sparsity=0.8, end_step=0.6))],",
     ]
 
 
