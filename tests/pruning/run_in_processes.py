@@ -12,6 +12,8 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 
 from hf_shrink.pruning import PruningConfig
+from hf_shrink.pruning.trained_scores import TrainedScores
+from hf_shrink.pruning.worth import GradientWorth
 from tests.processes import leave
 from tests.pruning.training import pruning_callbacks, train
 
@@ -26,6 +28,24 @@ CASES = {
 }
 
 
+def agreed(rank: int) -> dict[str, list[float]]:
+    """Scores of processes that saw different gradients, which DDP would have hidden."""
+    found = {}
+    for method in ("taylor", "movement"):
+        weight = torch.nn.Parameter(torch.ones(2))
+        if method == "taylor":
+            worth = GradientWorth(method, {"weight": weight})
+        else:
+            worth = TrainedScores(method, {"weight": weight}, ("weight",), 1.0)
+            worth.scores["weight"].data.fill_(rank + 1.0)
+        weight.grad = torch.full((2,), rank + 1.0)
+        worth.before_step({})
+        worth.after_step({}, 1.0 if method == "taylor" else None)
+        worth.agree()
+        found[method] = worth.score("weight").tolist()
+    return found
+
+
 def main() -> None:
     """Train each case in turn, all in this process."""
     folder, rank = Path(sys.argv[1]), os.environ.get("RANK", "0")
@@ -37,6 +57,7 @@ def main() -> None:
         found[case] = {"digest": pruning_callbacks(trainer)[0].pruner.digest(), "weights": weights}
         AcceleratorState._reset_state()
         GradientState._reset_state()
+    found["agreed"] = agreed(int(rank))
     (folder / f"rank-{rank}.json").write_text(json.dumps(found))
 
 
