@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -100,11 +101,11 @@ def find_widths(model: nn.Module) -> list[Width]:
     """
     cuts = architecture_of(inner_model(model)).cuts
     found: dict[str, list[tuple[LayerStack, Block]]] = {}
-    for stack, block in _feed_forwards(Layers(model, "ffn")) if "ffn" in cuts else ():
+    for stack, block in find_blocks(model, "ffn") if "ffn" in cuts else ():
         found.setdefault(stack.ffn_field, []).append((stack, block))
     widths = [_ffn_width(field, [block for _, block in blocks]) for field, blocks in found.items()]
     found = {}
-    for stack, block in _attentions(Layers(model, "heads")) if "heads" in cuts else ():
+    for stack, block in find_blocks(model, "heads") if "heads" in cuts else ():
         found.setdefault(stack.heads_field, []).append((stack, block))
     widths += [_heads_width(model, field, blocks) for field, blocks in found.items()]
     for width in widths:
@@ -114,6 +115,20 @@ def find_widths(model: nn.Module) -> list[Width]:
                 "Load it with from_pretrained()."
             )
     return widths
+
+
+def find_blocks(model: nn.Module, kind: Literal["ffn", "heads"]) -> list[tuple[LayerStack, Block]]:
+    """Find the blocks of a model, whether or not its config can say less of their units.
+
+    Args:
+        model: Of a known family.
+        kind: Feed-forward or attention.
+
+    Returns:
+        Every block with the stack that its layer is of, in the order of the layers.
+    """
+    layers = Layers(model)
+    return list(_feed_forwards(layers) if kind == "ffn" else _attentions(layers))
 
 
 def _feed_forwards(layers: Layers) -> Iterator[tuple[LayerStack, Block]]:

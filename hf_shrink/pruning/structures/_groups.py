@@ -180,14 +180,16 @@ class Layers:
 
     Args:
         model: With an adapter or without.
-        cut: What the structure needs the family to allow; a family that does not, or is unknown, is refused.
+        cut: What the structure needs the family to allow in a model that stock transformers loads; a family that does
+            not is refused. None needs nothing; an unknown family is refused in any case.
     """
 
-    def __init__(self, model: nn.Module, cut: Cut) -> None:
+    def __init__(self, model: nn.Module, cut: Cut | None = None) -> None:
         self._model = inner_model(model)
         self.architecture = architecture_of(self._model)
         self.config = self._model.config
-        _check_cut(self.architecture, cut, type(self._model).__name__)
+        if cut is not None:
+            _check_cut(self.architecture, cut, type(self._model).__name__)
         self._names = {id(module): name for name, module in model.named_modules()}
 
     def __iter__(self) -> Iterator[tuple[LayerStack, nn.Module]]:
