@@ -23,6 +23,7 @@ _EXPORTS = {
     "cache_teacher": "hf_shrink.distillation.cache_writing",
     "compact": "hf_shrink.pruning.compaction",
     "compare": "hf_shrink.evaluation.comparison",
+    "drop_layers": "hf_shrink.pruning.layer_removal",
     "load_sparse": "hf_shrink.pruning.sparse_files",
     "make_student": "hf_shrink.distillation.student",
     "measure": "hf_shrink.evaluation.measurement",

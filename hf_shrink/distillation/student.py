@@ -1,18 +1,17 @@
 """Students cut from their teacher: whole layers, copied with everything around them."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from hf_shrink.architectures.description import LayerStack
 from hf_shrink.architectures.known import architecture_of
+from hf_shrink.architectures.layer_copies import copy_layers
 from hf_shrink.architectures.layers import find_layers
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.float_models import check_float_model
 from hf_shrink.inputs.models import load_model
 from hf_shrink.versions import base_model
 
@@ -50,21 +49,15 @@ def make_student(
     """
     if num_hidden_layers is layers is encoder_layers is decoder_layers is None:
         raise ShrinkError("`num_hidden_layers` must be given, or `layers`, got neither. Say what the student keeps.")
-    model = _check_teacher(load_model(teacher))
+    quantized = "Load it without quantization_config; it can still teach quantized."
+    model = check_float_model(load_model(teacher), "teacher", "to cut a student from", quantized)
     keep = _choose(
         {name: len(stack) for name, stack in find_layers(model).items()},
         type(model).__name__,
         {"num_hidden_layers": num_hidden_layers, "layers": layers},
         {"encoder": encoder_layers, "decoder": decoder_layers},
     )
-    student = _copy_layers(model, keep)
-    for stack in architecture_of(model).stacks:
-        if stack.name in keep:
-            _place_layers(student, model, stack, keep[stack.name])
-            _cut_vectors(student, stack, keep[stack.name])
-            _cut_generation_lists(student, stack, keep[stack.name])
-    _write_config(student, keep)
-    return _set_trainable(student).eval()
+    return _set_trainable(copy_layers(model, keep)).eval()
 
 
 def spread_layers(count: int, depth: int) -> list[int]:
@@ -81,26 +74,6 @@ def spread_layers(count: int, depth: int) -> list[int]:
         return [0]
     steps = count - 1
     return [(2 * i * (depth - 1) + steps - 1) // (2 * steps) for i in range(count)]
-
-
-def _check_teacher(model: Any) -> PreTrainedModel:
-    if not isinstance(model, PreTrainedModel):
-        raise ShrinkError(
-            f"`teacher` must be a transformers model, got {type(model).__name__}. Give the plain one: for PEFT "
-            "merge_and_unload(), for ONNX the model it was exported from."
-        )
-    weights = list(model.parameters())
-    if "quantization_config" in vars(model.config) or not all(w.is_floating_point() for w in weights):
-        raise ShrinkError(
-            f"`teacher` must have float weights to cut a student from, got a quantized {type(model).__name__}. "
-            "Load it without quantization_config; it can still teach quantized."
-        )
-    if any(weight.is_meta for weight in weights):
-        raise ShrinkError(
-            f"`teacher` must be in memory, got a {type(model).__name__} with weights on the meta device. "
-            "Load it without offloading."
-        )
-    return model
 
 
 def _choose(
@@ -154,97 +127,10 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _copy_layers(model: PreTrainedModel, keep: Mapping[str, Sequence[int]]) -> PreTrainedModel:
-    memo: dict[int, Any] = {}
-    for name, stack in find_layers(model).items():
-        # Once the memo holds a stack's copy, deepcopy takes that one, and the layers left out are never copied. The
-        # memo is one for all, so that tied weights stay tied and modules share one config.
-        copied = memo[id(stack)] = nn.ModuleList()
-        copied.extend(copy.deepcopy(stack[index], memo) for index in keep[name])
-    student = copy.deepcopy(model, memo)
-    if "_original_forward" in vars(student):  # a Trainer left its mixed precision around the teacher
-        del student.forward, student._original_forward
-    return student
-
-
-def _place_layers(student: PreTrainedModel, teacher: PreTrainedModel, stack: LayerStack, keep: Sequence[int]) -> None:
-    """Let what depends on a layer's place follow it to its new one."""
-    layers = find_layers(student)[stack.name]
-    for new, (old, layer) in enumerate(zip(keep, layers, strict=True)):
-        for path in stack.layer_index:
-            if module := _find(layer, path):
-                module.layer_idx = new
-        if stack.on_move is not None and new != old:
-            stack.on_move(layer, old, new)
-    if keep[0] != 0:
-        _replace_first(layers[0], find_layers(teacher)[stack.name][0], stack)
-
-
-def _replace_first(layer: nn.Module, teacher_layer: nn.Module, stack: LayerStack) -> None:
-    """Give the new first layer what the old one held for all."""
-    for first in stack.first_layer_modules:
-        around, _, name = first.path.rpartition(".")
-        holder = layer.get_submodule(around)
-        holder.add_module(name, copy.deepcopy(teacher_layer.get_submodule(first.path)))
-        setattr(holder, first.flag, True)
-
-
-def _cut_vectors(student: PreTrainedModel, stack: LayerStack, keep: Sequence[int]) -> None:
-    parameters = dict(student.named_parameters())
-    for path in stack.layer_vectors:
-        if path in parameters:
-            around, _, name = path.rpartition(".")
-            entries = [0, *(index + 1 for index in keep)]  # the embeddings' own comes first
-            setattr(student.get_submodule(around), name, nn.Parameter(parameters[path].detach()[entries]))
-
-
-def _cut_generation_lists(student: PreTrainedModel, stack: LayerStack, keep: Sequence[int]) -> None:
-    for name in stack.generation_lists:
-        pairs = vars(student.generation_config).get(name) if student.can_generate() else None
-        if pairs is None:
-            continue
-        kept = [[keep.index(layer), head] for layer, head in pairs if layer in keep]
-        if kept:
-            setattr(student.generation_config, name, kept)
-        else:
-            delattr(
-                student.generation_config, name
-            )  # without it generate says what is missing; an empty one crashes it
-
-
-def _write_config(student: PreTrainedModel, keep: Mapping[str, list[int]]) -> None:
-    architecture = architecture_of(student)
-    configs = {id(m.config): m.config for m in student.modules() if isinstance(m, PreTrainedModel)}
-    for config in configs.values():
-        for stack in architecture.stacks:
-            if stack.name in keep:
-                _cut_config(config, stack, keep[stack.name])
-        config.hf_shrink_layers = {name: list(indices) for name, indices in keep.items()}
-    for stack in architecture.stacks:
-        if stack.copied_config is not None and stack.name in keep:
-            path, depth_field = stack.copied_config
-            setattr(base_model(student).get_submodule(path).config, depth_field, len(keep[stack.name]))
-
-
-def _cut_config(config: PretrainedConfig, stack: LayerStack, keep: Sequence[int]) -> None:
-    depth = getattr(config, stack.depth_fields[0])
-    for name in stack.layer_lists:
-        if (values := getattr(config, name)) is not None:
-            setattr(config, name, [values[index] for index in keep])
-    for name in stack.layer_counts:
-        if (count := getattr(config, name)) < depth:  # a count beyond the depth, often the default, says nothing
-            setattr(config, name, sum(index < count for index in keep))
-    for name in stack.depth_fields:
-        setattr(config, name, len(keep))
-
-
 def _set_trainable(student: PreTrainedModel) -> PreTrainedModel:
     student.requires_grad_(True)
+    modules = dict(base_model(student).named_modules())
     for path in architecture_of(student).frozen:
-        if module := _find(base_model(student), path):
+        if module := modules.get(path):
             module.requires_grad_(False)
     return student
-
-
-def _find(module: nn.Module, path: str) -> Any:
-    return dict(module.named_modules()).get(path)

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "SensitivityTable": "hf_shrink.pruning.sensitivity",
         "SparsityReport": "hf_shrink.pruning.sparsity",
         "compact": "hf_shrink.pruning.compaction",
+        "drop_layers": "hf_shrink.pruning.layer_removal",
         "load_sparse": "hf_shrink.pruning.sparse_files",
         "merge_adapters": "hf_shrink.pruning.adapters",
         "prune": "hf_shrink.pruning.one_shot",
