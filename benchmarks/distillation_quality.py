@@ -73,6 +73,26 @@ def train(
     callbacks: Sequence[TrainerCallback] = (),
 ) -> dict:
     """Train, and measure accuracy on validation and test rows."""
+    trainer = make_trainer(model, data, rows, folder, teacher, settings, callbacks)
+    trainer.train()
+    return accuracy_of(trainer, data)
+
+
+def accuracy_of(trainer: DistillationTrainer, data: Data) -> dict:
+    """Accuracy on validation and test rows."""
+    return {split: trainer.evaluate(data.splits[split])["eval_accuracy"] for split in ("validation", "test")}
+
+
+def make_trainer(
+    model: PreTrainedModel,
+    data: Data,
+    rows: Dataset,
+    folder: Path,
+    teacher: TeacherCache | None,
+    settings: dict,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> DistillationTrainer:
+    """What trains and evaluates; with no teacher as `Trainer` does."""
     steps = settings.get("max_steps") or settings["num_train_epochs"] * len(rows) // 32
     args = DistillationTrainingArguments(
         output_dir=str(folder),
@@ -88,7 +108,7 @@ def train(
         **length_grouping(),
         **settings,
     )
-    trainer = DistillationTrainer(
+    return DistillationTrainer(
         model=model,
         teacher_model=teacher,
         args=args,
@@ -98,8 +118,6 @@ def train(
         compute_metrics="accuracy",
         callbacks=list(callbacks),
     )
-    trainer.train()
-    return {split: trainer.evaluate(data.splits[split])["eval_accuracy"] for split in ("validation", "test")}
 
 
 def make_teacher(data: Data, folder: Path) -> dict:

@@ -38,7 +38,7 @@ def input_norms(model: nn.Module, modules: Mapping[str, nn.Module], rows: Calibr
         sums[name].add_(inputs.square().sum(0))
 
     _watch(model, modules, rows, take)
-    _add_over_processes(sums)
+    add_over_processes(sums)
     return {
         name: as_rows(modules[name], total.sqrt()[None]).squeeze(0)  # (1, inputs) -> (inputs,); its transpose stays
         for name, total in sums.items()
@@ -62,7 +62,7 @@ def input_products(model: nn.Module, modules: Mapping[str, nn.Module], rows: Cal
         sums[name].addmm_(inputs.T, inputs)
 
     _watch(model, modules, rows, take)
-    _add_over_processes(sums)
+    add_over_processes(sums)
     return sums
 
 
@@ -99,18 +99,18 @@ def mean_scores(
     sums = {name: torch.zeros_like(parameter, dtype=torch.float32) for name, parameter in parameters.items()}
     reached = torch.zeros(len(parameters), device=next(iter(parameters.values())).device)
     count = torch.zeros_like(reached[:1])
-    with evaluation_mode([model]), _only_trainable(model, parameters), torch.enable_grad():
+    with evaluation_mode([model]), only_trainable(model, parameters), torch.enable_grad():
         for batch in rows.batches("Calibrating"):
-            loss = _loss(model, batch)
-            _check_reached([] if loss.requires_grad else list(parameters))
+            loss = loss_of(model, batch)
+            check_reached([] if loss.requires_grad else list(parameters))
             gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             for i, (name, gradient) in enumerate(zip(parameters, gradients, strict=True)):
                 if gradient is not None:
                     sums[name].add_(criterion(parameters[name].detach(), gradient))
                     reached[i] = 1
             count += 1
-    _add_over_processes({**sums, "reached": reached, "count": count})
-    _check_reached([name for name, seen in zip(parameters, reached.tolist(), strict=True) if not seen])
+    add_over_processes({**sums, "reached": reached, "count": count})
+    check_reached([name for name, seen in zip(parameters, reached.tolist(), strict=True) if not seen])
     return {name: total / count.to(total.device) for name, total in sums.items()}
 
 
@@ -133,10 +133,10 @@ def mean_loss(model: nn.Module, rows: CalibrationRows) -> float:
         for batch in rows.batches():
             weight = _labels_in(batch, rows.task)
             if weight:  # a batch of ignored labels alone has no mean
-                sums += weight * torch.tensor([_loss(model, batch, finite=False).item(), 1.0], dtype=torch.float64)
+                sums += weight * torch.tensor([loss_of(model, batch, finite=False).item(), 1.0], dtype=torch.float64)
     device = next(model.parameters()).device
     sums = sums.to(device, torch.float32 if device.type == "mps" else None)  # which has no double precision
-    _add_over_processes({"sums": sums})
+    add_over_processes({"sums": sums})
     total, count = sums.tolist()
     if not count:
         raise ShrinkError("`dataset` must hold at least 1 label, got only -100. Choose labelled rows.")
@@ -164,7 +164,20 @@ def _inputs_of(model: nn.Module, batch: Batch, *, labels: bool) -> dict[str, Any
     return found
 
 
-def _loss(model: nn.Module, batch: Batch, *, finite: bool = True) -> Tensor:
+def loss_of(model: nn.Module, batch: Batch, *, finite: bool = True) -> Tensor:
+    """The model's own loss on a batch.
+
+    Args:
+        model: With a head.
+        batch: With labels.
+        finite: Whether a loss that is not a finite number is an error.
+
+    Returns:
+        A number.
+
+    Raises:
+        ShrinkError: If the model computes no loss, or one that is not finite.
+    """
     outputs = model(**_inputs_of(model, batch, labels=True))
     loss = outputs.get("loss")
     if loss is None:
@@ -180,28 +193,61 @@ def _loss(model: nn.Module, batch: Batch, *, finite: bool = True) -> Tensor:
     return loss
 
 
-@torch.no_grad()
+def watch_layers(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    rows: CalibrationRows,
+    take: Callable[[str, Tensor, Tensor], None],
+) -> None:
+    """Run a model over rows, and hand out what its layers read and what they return; padding does not count.
+
+    Args:
+        model: In any mode; it runs in evaluation mode and comes back in its own.
+        layers: By any names; each reads hidden states first, and returns them alone or first.
+        rows: All of them are read once.
+        take: Called with a name, the inputs and the outputs, both of shape (positions, D) in fp32.
+    """
+
+    def see(positions: _Positions, name: str, layer: Any, read: Tensor, made: Any) -> None:
+        states = (read, made[0] if isinstance(made, tuple) else made)
+        take(name, *(positions.real(layer, each).float() for each in states))
+
+    _run(model, layers, rows, see)
+
+
 def _watch(
     model: nn.Module, modules: Mapping[str, nn.Module], rows: CalibrationRows, take: Callable[[str, Tensor], None]
 ) -> None:
     """Run the model, and hand out each input of the modules in fp32, shape (positions, inputs)."""
+
+    def see(positions: _Positions, name: str, module: Any, read: Tensor, made: Any) -> None:
+        take(name, positions.real(module, read).to(module.weight.device, torch.float32))
+
+    _run(model, modules, rows, see)
+
+
+@torch.no_grad()
+def _run(
+    model: nn.Module, modules: Mapping[str, nn.Module], rows: CalibrationRows, see: Callable[..., None]
+) -> None:
+    """Run the model, and show what each of the modules has read and made."""
     reached = torch.zeros(len(modules), device=next(model.parameters()).device)
     with ExitStack() as stack:
         positions = stack.enter_context(_Positions.watching(model))
 
-        def see(index: int, name: str, module: Any, args: tuple[Any, ...]) -> None:
+        def hook(index: int, name: str, module: Any, args: tuple[Any, ...], kwargs: Any, made: Any) -> None:
             reached[index] = 1
-            take(name, positions.real(module, args[0]).to(module.weight.device, torch.float32))
+            see(positions, name, module, args[0] if args else kwargs["hidden_states"], made)
 
         for index, (name, module) in enumerate(modules.items()):
-            handle = module.register_forward_pre_hook(partial(see, index, name))
+            handle = module.register_forward_hook(partial(hook, index, name), with_kwargs=True)
             stack.callback(handle.remove)
         stack.enter_context(evaluation_mode([model]))
         for batch in rows.batches("Calibrating"):
             positions.inputs = _inputs_of(model, batch, labels=rows.task == "seq2seq_lm")
             model(**positions.inputs)
-    _add_over_processes({"reached": reached})
-    _check_reached([name for name, seen in zip(modules, reached.tolist(), strict=True) if not seen])
+    add_over_processes({"reached": reached})
+    check_reached([name for name, seen in zip(modules, reached.tolist(), strict=True) if not seen])
 
 
 class _Positions:
@@ -251,7 +297,16 @@ class _Positions:
 
 
 @contextmanager
-def _only_trainable(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:
+def only_trainable(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:
+    """Let some parameters train and no others, for a while.
+
+    Args:
+        model: Whose parameters they are.
+        parameters: Those that train.
+
+    Yields:
+        Nothing.
+    """
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     wanted = {id(parameter) for parameter in parameters.values()}
     for parameter, _ in before:
@@ -263,7 +318,15 @@ def _only_trainable(model: nn.Module, parameters: Mapping[str, nn.Parameter]) ->
             parameter.requires_grad_(trained)
 
 
-def _check_reached(missed: Sequence[str]) -> None:
+def check_reached(missed: Sequence[str]) -> None:
+    """Refuse rows that have not come to all targets.
+
+    Args:
+        missed: Names of the weights or modules that had no part in the outputs.
+
+    Raises:
+        ShrinkError: If there are any.
+    """
     if missed:
         names = ", ".join(name.removesuffix(".weight") for name in missed[:3])
         raise ShrinkError(
@@ -277,7 +340,12 @@ def _zeros(module: Any, axes: int) -> Tensor:
     return torch.zeros([inputs] * axes, dtype=torch.float32, device=module.weight.device)
 
 
-def _add_over_processes(tensors: Mapping[str, Tensor]) -> None:
+def add_over_processes(tensors: Mapping[str, Tensor]) -> None:
+    """Add up what the processes have gathered, in place.
+
+    Args:
+        tensors: The same names and shapes in each.
+    """
     if shared_by()[1] > 1:
         for tensor in tensors.values():
             torch.distributed.all_reduce(tensor)

@@ -1,7 +1,6 @@
 """Pruning at one stroke, without training."""
 
 import copy
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -9,22 +8,32 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.models import load_model
-from hf_shrink.pruning.calibration import input_norms, input_products, mean_scores, run_order
+from hf_shrink.pruning.calibration import input_products, run_order
 from hf_shrink.pruning.calibration_rows import CalibrationRows, RowOptions, read_rows
 from hf_shrink.pruning.config import DEFAULT_IGNORE, SCOPES, structure_share
+from hf_shrink.pruning.constraints import check_constraints
 from hf_shrink.pruning.criteria import CALIBRATED, CRITERIA
+from hf_shrink.pruning.element_scores import element_scores, modules_of
 from hf_shrink.pruning.masks import zero_pruned
+from hf_shrink.pruning.search import Search, check_structures, search
 from hf_shrink.pruning.selection import keep_highest
 from hf_shrink.pruning.structures import Structure, make_structure, parse_structure
 from hf_shrink.pruning.structures.structure import ElementScores
 from hf_shrink.pruning.structures.unstructured import SingleWeights
 from hf_shrink.pruning.targets import as_rows
-from hf_shrink.pruning.worth import noise
 from hf_shrink.registry import Method
 
+WITHOUT_SEARCH: dict[str, Any] = {  # what says how much goes from where, with the defaults that say nothing
+    "sparsity": None,
+    "scope": None,
+    "max_module_sparsity": 1.0,
+    "targets": ("Linear",),
+    "ignore": (DEFAULT_IGNORE,),
+}
 READS_ROWS = (*CALIBRATED, "gradients")
 HAS_ROWS = ("unstructured", "n:m")  # the structures whose units lie within one output
 
@@ -32,9 +41,13 @@ HAS_ROWS = ("unstructured", "n:m")  # the structures whose units lie within one 
 def prune(
     model: Any,
     *,
-    method: str | Callable[[Tensor, None], Tensor] = "magnitude",
-    structure: str | Sequence[str] = "unstructured",
+    method: str | Callable[[Tensor, None], Tensor] | None = None,
+    structure: str | Sequence[str] | None = None,
     sparsity: float | None = None,
+    constraints: Mapping[str, float] | None = None,
+    uniform: bool = True,
+    sequence_length: int | None = None,
+    reconstruct: bool = True,
     scope: str | None = None,
     max_module_sparsity: float = 1.0,
     targets: Sequence[str] = ("Linear",),
@@ -53,23 +66,36 @@ def prune(
 ) -> nn.Module:
     """Prune a model without training it.
 
-    What comes back is a plain model with zeros in it: it saves and loads as it did. In several processes each reads a
-    share of the calibration rows, and all choose the same weights.
+    With `sparsity` what comes back is a plain model with zeros in it: it saves and loads as it did. With `constraints`
+    it is a smaller one, of the shape with the least loss that costs no more, and what stays makes up for what went by
+    least squares (after Kwon et al., 2022, arXiv:2204.09656). In several processes each reads a share of the
+    calibration rows, and all choose the same weights.
 
     Args:
         model: A model, a folder or a Hub id; an instance is left as it is.
-        method: Name in `CRITERIA`, or a function of a weight and None that gives the worth of its elements. Those that
-            read calibration rows are "wanda" and "sparsegpt", and with labels "taylor" and "fisher".
-        structure: What goes as a whole, as for `PruningConfig`; a list is applied one after the other.
+        method: Name in `CRITERIA`, or a function of a weight and None that gives the worth of its elements; None is
+            "magnitude", and "fisher" with constraints. Those that read calibration rows are "wanda" and "sparsegpt",
+            and with labels "taylor" and "fisher".
+        structure: What goes as a whole, as for `PruningConfig`; a list is applied one after the other. None is
+            "unstructured". With constraints any of "layers", "heads" and "neurons", and None is all of them that a
+            stock model of the family can lose.
         sparsity: Share in [0, 1) of the targets' weights (of their neurons, of their heads) that are zero afterwards,
             exactly; may be left out for N:M, where it is what the pattern asks for.
+        constraints: What the model may cost at most, as it is saved and loaded by stock transformers: "macs" of a row
+            and "parameters" (a share in (0, 1], or a whole number), "size_mb" (megabytes of the weight file). All of
+            them hold. In place of `sparsity`, `scope`, `max_module_sparsity`, `targets` and `ignore`.
+        uniform: With constraints, whether all layers stay equally wide, as a stock model has to be. False finds a
+            width for each block; what comes back has dead units that `save_pruned` takes out.
+        sequence_length: Tokens of the row that MACs are counted on; None takes the median of the calibration rows.
+        reconstruct: With constraints, whether what stays makes up for what went.
         scope: "global" compares all targets, "local" prunes each by the same share, "rows" each output of each; None
             is what the method's paper does, which is "rows" for "wanda" (where units lie within an output; "global"
             else), "local" for "sparsegpt" and "global" for the others.
         max_module_sparsity: No target loses more than this share, in (0, 1].
         targets: What is pruned, as for `PruningConfig`.
         ignore: What is not, in the same forms.
-        calibration_dataset: For methods that read rows: a `Dataset`, or a path or Hub id. The others leave it alone.
+        calibration_dataset: For methods that read rows, and for constraints, with labels: a `Dataset`, or a path or
+            Hub id. The others leave it alone.
         split: Of the dataset, where it has several.
         task: Name in `TASKS`; found from the model if None.
         processing_class: What prepares raw rows; loaded from where the model was if None and needed.
@@ -79,7 +105,7 @@ def prune(
             has an `attention_mask`.
         batch_size: Rows a batch.
         max_length: Tokens to cut a raw row to; None takes the tokenizer's and the model's limit.
-        calibration_size: Rows to draw; None takes all.
+        calibration_size: Rows to draw; None takes all. For constraints 2,000 are worth their time.
         seed: Of the rows' choice, and of "random".
 
     Returns:
@@ -88,8 +114,24 @@ def prune(
     Raises:
         ShrinkError: If the model cannot be pruned so, or the method lacks rows or labels.
     """
-    criterion = find_criterion(method)
-    structures = [structure] if isinstance(structure, str) else list(structure)
+    options = RowOptions(
+        split, task, processing_class, text_column, label_column, data_collator, batch_size, max_length, seed
+    )
+    if constraints is not None:
+        fixed = {"sparsity": sparsity, "scope": scope, "max_module_sparsity": max_module_sparsity}
+        _check_alone({**fixed, "targets": targets, "ignore": ignore})
+        wanted = Search(
+            check_constraints(constraints),
+            check_structures(structure),
+            find_criterion(method or "fisher"),
+            uniform,
+            sequence_length,
+            reconstruct,
+            seed,
+        )
+        return _search(model, wanted, calibration_dataset, options, calibration_size)
+    criterion = find_criterion(method or "magnitude")
+    structures = [structure or "unstructured"] if structure is None or isinstance(structure, str) else list(structure)
     plans = [(name, find_share(name, sparsity), find_scope(criterion, name, scope)) for name in structures]
     _check_plans(criterion, plans, max_module_sparsity)
     reads = criterion.facts["reads"]
@@ -99,9 +141,6 @@ def prune(
             'None. Give some hundred rows of the kind that the model is for, or take method="magnitude".'
         )
     pruned, rows = _own_copy(model), None
-    options = RowOptions(
-        split, task, processing_class, text_column, label_column, data_collator, batch_size, max_length, seed
-    )
     for name, _, _ in plans:  # a structure that does not fit is refused before rows are read
         make_structure(pruned, name, targets, ignore)
     if reads in READS_ROWS:
@@ -116,54 +155,6 @@ def prune(
         score = element_scores(pruned, laid, criterion, rows, seed)
         apply_masks(laid, choose_masks(pruned, laid, score, share, compared, max_module_sparsity))
     return pruned
-
-
-def element_scores(
-    model: nn.Module, structure: Structure, method: Method, rows: CalibrationRows | None, seed: int
-) -> ElementScores:
-    """What each weight of a model is worth to a criterion as the model stands.
-
-    Args:
-        model: In any mode; it is left as it is.
-        structure: Laid over the model.
-        method: Of `CRITERIA`, or one that reads the weights alone.
-        rows: Of the criteria that read any.
-        seed: Of the noise.
-
-    Returns:
-        From the name of a parameter to the worth of its elements; of single weights that are zero already, -inf: else
-        a tie or a lot would prune living weights beyond the share.
-    """
-    scored = {name: structure.parameters[name] for name in structure.scored}
-    function, reads = method.function, method.facts["reads"]
-    signals: dict[str, Tensor] = {}
-    if reads == "activations" and rows is not None:
-        signals = input_norms(model, modules_of(model, structure), rows)
-    elif reads == "gradients" and rows is not None:
-        signals = mean_scores(model, scored, rows, function)
-
-    @torch.no_grad()
-    def score(name: str) -> Tensor:
-        if reads == "gradients":
-            worth = signals[name]  # averaged over batches already
-        else:
-            worth = function(scored[name], noise(name, scored[name], seed) if reads == "noise" else signals.get(name))
-        return worth.masked_fill(scored[name] == 0, -math.inf) if isinstance(structure, SingleWeights) else worth
-
-    return score
-
-
-def modules_of(model: nn.Module, structure: Structure) -> dict[str, nn.Module]:
-    """The linear maps that a structure scores.
-
-    Args:
-        model: What the structure was laid over.
-        structure: Any.
-
-    Returns:
-        Modules by the names of their weights.
-    """
-    return {name: model.get_submodule(name.removesuffix(".weight")) for name in structure.scored}
 
 
 def find_criterion(method: str | Callable[..., Tensor]) -> Method:
@@ -292,6 +283,34 @@ def apply_masks(structure: Structure, masks: Mapping[str, Tensor]) -> None:
     """
     for name, mask in masks.items():
         zero_pruned(structure.parameters[name], mask)
+
+
+def _check_alone(given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        if value != WITHOUT_SEARCH[name]:
+            raise ShrinkError(
+                f"`{name}` must be left out with `constraints`, which say how much goes, got {value!r}. "
+                "Leave out one of the two."
+            )
+
+
+def _search(model: Any, wanted: Search, dataset: Any, options: RowOptions, size: int | None) -> nn.Module:
+    if "update" in wanted.criterion.facts:
+        raise ShrinkError(
+            f"`method` must not be {wanted.criterion.name!r} with constraints: it prunes single weights. "
+            'Take "fisher".'
+        )
+    if dataset is None:
+        raise ShrinkError(
+            "`calibration_dataset` must be given with `constraints`, which are met where the loss is least, got None. "
+            "Give some thousand labelled rows of the kind that the model is for."
+        )
+    loaded = load_model(model)
+    if not isinstance(loaded, PreTrainedModel):
+        raise ShrinkError(
+            f"`model` must be a transformers model, got {type(loaded).__name__}. For PEFT give merge_and_unload()."
+        )
+    return search(loaded, read_rows(loaded, model, dataset, options, labelled=True, size=size), wanted)
 
 
 def _check_plans(criterion: Method, plans: Sequence[tuple[str, float, str]], max_module_sparsity: float) -> None:

@@ -18,15 +18,14 @@ from hf_shrink.inputs.models import load_model
 from hf_shrink.pruning.calibration import input_products, mean_loss
 from hf_shrink.pruning.calibration_rows import CalibrationRows, RowOptions, read_rows
 from hf_shrink.pruning.config import DEFAULT_IGNORE
+from hf_shrink.pruning.element_scores import element_scores, modules_of
 from hf_shrink.pruning.one_shot import (
     apply_masks,
     choose_masks,
-    element_scores,
     find_criterion,
     find_scope,
     find_share,
     mend,
-    modules_of,
 )
 from hf_shrink.pruning.selection import keep_highest
 from hf_shrink.pruning.structures import Structure, make_structure
