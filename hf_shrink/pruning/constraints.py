@@ -1,5 +1,6 @@
 """What a pruned model may cost at most: constraints as the user wrote them, and as numbers."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ from hf_shrink.errors import ShrinkError
 from hf_shrink.pruning.costs import Cost
 
 SHARES_OR_COUNTS = ("macs", "parameters")
-CONSTRAINTS = (*SHARES_OR_COUNTS, "size_mb")
+CONSTRAINTS = (*SHARES_OR_COUNTS, "size_mb", "latency_ms")
 MEGABYTE = 1_000_000
 ROUNDING = 1e-9  # of a share
 
@@ -18,7 +19,8 @@ class Limits:
     """The most that a model may cost.
 
     Args:
-        most: From the name of a constraint to its limit: multiply-accumulates of one row, elements, megabytes.
+        most: From the name of a constraint to its limit: multiply-accumulates of one row, elements, megabytes,
+            milliseconds of one row.
     """
 
     most: Mapping[str, float]
@@ -55,7 +57,12 @@ def values_of(cost: Cost) -> dict[str, float]:
     Returns:
         From the name of each constraint to the model's value.
     """
-    return {"macs": cost.macs, "parameters": cost.parameters, "size_mb": cost.bytes / MEGABYTE}
+    return {
+        "macs": cost.macs,
+        "parameters": cost.parameters,
+        "size_mb": cost.bytes / MEGABYTE,
+        "latency_ms": cost.latency_ms,
+    }
 
 
 def check_constraints(constraints: Any) -> Mapping[str, float]:
@@ -77,7 +84,7 @@ def check_constraints(constraints: Any) -> Mapping[str, float]:
             raise ShrinkError(
                 f"`constraints` must name some of {', '.join(CONSTRAINTS)}, got {name!r}. Choose among these."
             )
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
             raise ShrinkError(
                 f"`constraints` must hold numbers above 0, got {value!r} for {name!r}. Write half as 0.5."
             )

@@ -1,7 +1,7 @@
 """What the parts of a model cost: each layer, and each unit of each block."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from os.path import commonprefix
 
 import torch
@@ -10,9 +10,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
-from hf_shrink.architectures import find_layers
+from hf_shrink.architectures import architecture_of, find_layers
 from hf_shrink.evaluation.modes import evaluation_mode
 from hf_shrink.evaluation.sample_inputs import sample_inputs
+from hf_shrink.inputs.tasks import inner_model
 from hf_shrink.pruning.dead_units import Block, find_blocks
 
 HEADER_BYTES = 128  # of a safetensors file, for each tensor: its name, type, shape and place
@@ -26,20 +27,22 @@ class Cost:
         macs: Multiply-accumulates of one row.
         parameters: Elements.
         bytes: In the weight file.
+        latency_ms: Milliseconds of one row; 0 where it was not measured.
     """
 
     macs: float
     parameters: float
     bytes: float
+    latency_ms: float = 0.0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.macs + other.macs, self.parameters + other.parameters, self.bytes + other.bytes)
+        return Cost(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
     def __sub__(self, other: "Cost") -> "Cost":
-        return Cost(self.macs - other.macs, self.parameters - other.parameters, self.bytes - other.bytes)
+        return self + other * -1
 
     def __mul__(self, count: float) -> "Cost":
-        return Cost(self.macs * count, self.parameters * count, self.bytes * count)
+        return Cost(*(each * count for each in astuple(self)))
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,12 @@ def count_costs(model: PreTrainedModel, sequence_length: int) -> CostTable:
         The costs; MACs as `count_macs` counts them.
     """
     macs = _module_macs(model, sequence_length)
-    names = {id(module): name for name, module in model.named_modules()}
+    names, moving = {id(module): name for name, module in model.named_modules()}, _moving(model)
     layers = {
-        stack: [_cost(macs.get(names[id(layer)], 0), layer.parameters()) for layer in held]
+        stack: [
+            _cost(macs.get(names[id(layer)], 0), (p for p in layer.parameters() if id(p) not in moving))
+            for layer in held
+        ]
         for stack, held in find_layers(model).items()
     }
     units: dict[str, Cost] = {}
@@ -96,6 +102,18 @@ def _module_macs(model: PreTrainedModel, sequence_length: int) -> dict[str, int]
         if path:
             counted[path] = sum(flops.values()) // 2
     return counted
+
+
+def _moving(model: PreTrainedModel) -> set[int]:
+    """Parameters that go over to the next layer where the first one is dropped."""
+    held = find_layers(model)
+    return {
+        id(parameter)
+        for stack in architecture_of(inner_model(model)).stacks
+        for module in stack.first_layer_modules
+        if stack.name in held
+        for parameter in held[stack.name][0].get_submodule(module.path).parameters()
+    }
 
 
 def _around(modules: Iterable[str]) -> str:

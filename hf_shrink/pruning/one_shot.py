@@ -82,8 +82,9 @@ def prune(
         sparsity: Share in [0, 1) of the targets' weights (of their neurons, of their heads) that are zero afterwards,
             exactly; may be left out for N:M, where it is what the pattern asks for.
         constraints: What the model may cost at most, as it is saved and loaded by stock transformers: "macs" of a row
-            and "parameters" (a share in (0, 1], or a whole number), "size_mb" (megabytes of the weight file). All of
-            them hold. In place of `sparsity`, `scope`, `max_module_sparsity`, `targets` and `ignore`.
+            and "parameters" (a share in (0, 1], or a whole number), "size_mb" (megabytes of the weight file),
+            "latency_ms" (milliseconds of a row on this machine, as predicted from measured parts). All of them hold.
+            In place of `sparsity`, `scope`, `max_module_sparsity`, `targets` and `ignore`.
         uniform: With constraints, whether all layers stay equally wide, as a stock model has to be. False finds a
             width for each block; what comes back has dead units that `save_pruned` takes out.
         sequence_length: Tokens of the row that MACs are counted on; None takes the median of the calibration rows.
@@ -299,6 +300,11 @@ def _search(model: Any, wanted: Search, dataset: Any, options: RowOptions, size:
         raise ShrinkError(
             f"`method` must not be {wanted.criterion.name!r} with constraints: it prunes single weights. "
             'Take "fisher".'
+        )
+    if "latency_ms" in wanted.constraints and not wanted.uniform:
+        raise ShrinkError(
+            "`constraints` must not hold latency_ms with uniform=False, which stock transformers runs no faster, got "
+            f"{dict(wanted.constraints)}. Constrain macs, or leave uniform=True."
         )
     if dataset is None:
         raise ShrinkError(

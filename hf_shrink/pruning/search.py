@@ -27,6 +27,7 @@ from hf_shrink.pruning.criteria.taylor import taylor
 from hf_shrink.pruning.dead_units import Block, Width, find_blocks, find_widths
 from hf_shrink.pruning.element_scores import element_scores
 from hf_shrink.pruning.gates import Criterion, Gates, read_gates
+from hf_shrink.pruning.latencies import with_latencies
 from hf_shrink.pruning.layer_removal import drop_layers
 from hf_shrink.pruning.reconstruction import reconstruct
 from hf_shrink.pruning.shapes import Layer, Parts, Shape, even_shapes, smallest_cost, uneven_shapes
@@ -108,25 +109,28 @@ def search(model: PreTrainedModel, rows: CalibrationRows, wanted: Search) -> Pre
         ShrinkError: If the constraints cannot be met.
     """
     compared = replace(rows, rows=rows.rows.select(range(min(COMPARED_ROWS, len(rows.rows)))))
-    parts, products = _study(model, rows, compared, wanted)
+    length = wanted.sequence_length or _median_length(rows)
+    parts, products = _study(model, rows, compared, length, wanted)
+    made = partial(_shaped, model, parts, products if wanted.reconstruct else {}, uniform=wanted.uniform)
+    if "latency_ms" in wanted.constraints:
+        parts = with_latencies(parts, model, made, length)
     limits = read_constraints(wanted.constraints, parts.table.total)
     shapes = list((even_shapes if wanted.uniform else uneven_shapes)(parts, limits))
     if not shapes:
         raise ShrinkError(_unreachable(parts, limits, wanted))
-    made = partial(_shaped, model, parts, products if wanted.reconstruct else {}, uniform=wanted.uniform)
     shapes = shapes[:: math.ceil(len(shapes) / COMPARED_SHAPES)]
     best = shapes[0]
     if len(shapes) > 1:
         titled = tqdm(shapes, desc="Comparing", unit=" shapes", leave=False, disable=shared_by()[0] > 0)
         losses = [mean_loss(made(shape), compared) for shape in titled]
-        best = shapes[min(range(len(shapes)), key=losses.__getitem__)]
+        best = shapes[min(range(len(shapes)), key=lambda each: _last_if_nan(losses[each]))]
         for shape, loss in zip(shapes, losses, strict=True):
             logger.info("%s: loss %.4f", _described(parts, shape), loss)
     return made(best)
 
 
 def _study(
-    model: PreTrainedModel, rows: CalibrationRows, compared: CalibrationRows, wanted: Search
+    model: PreTrainedModel, rows: CalibrationRows, compared: CalibrationRows, length: int, wanted: Search
 ) -> tuple[Parts, Mapping[str, Tensor]]:
     """What the model is made of, and what its parts are worth."""
     structures = _structures(model, wanted)
@@ -136,7 +140,7 @@ def _study(
         blocks = [block for kind in KINDS if NAMES[kind] in structures for _, block in find_blocks(model, kind)]
     gates = read_gates(model, blocks, rows, _of_gates(wanted.criterion)) if blocks else Gates({}, {})
     parts = Parts(
-        table=count_costs(model, wanted.sequence_length or _median_length(rows)),
+        table=count_costs(model, length),
         layers=_layer_order(model, compared) if "layers" in structures else [],
         blocks=blocks,
         widths=widths,
@@ -161,7 +165,7 @@ def _structures(model: PreTrainedModel, wanted: Search) -> set[str]:
         warnings.warn(
             f"The {' and '.join(sorted(asked - possible))} of {name} stay: the config of a stock model cannot say "
             f"fewer. uniform=False lets them go.",
-            stacklevel=4,
+            stacklevel=6,  # whoever called prune
         )
     return possible
 
@@ -195,11 +199,15 @@ def _layer_order(model: PreTrainedModel, rows: CalibrationRows) -> list[Layer]:
     titled = tqdm(places, desc="Leaving out layers", unit=" layers", leave=False, disable=shared_by()[0] > 0)
     losses = {place: mean_loss(_without(model, [place]), rows) for place in titled}
     order = []
-    for stack, index in sorted(losses, key=losses.__getitem__):
+    for stack, index in sorted(losses, key=lambda place: _last_if_nan(losses[place])):
         if found[stack] > 1:
             order.append((stack, index))
             found[stack] -= 1
     return order
+
+
+def _last_if_nan(loss: float) -> float:
+    return math.inf if math.isnan(loss) else loss
 
 
 def _without(model: PreTrainedModel, dropped: Sequence[Layer]) -> PreTrainedModel:
@@ -258,12 +266,22 @@ def _take_out(model: PreTrainedModel, block: Block, kept: Tensor, products: Tens
 def _unreachable(parts: Parts, limits: Limits, wanted: Search) -> str:
     dense, least = values_of(parts.table.total), values_of(smallest_cost(parts, even=wanted.uniform))
     name = max(limits.most, key=lambda each: least[each] / limits.most[each])
-    share = isinstance(wanted.constraints[name], float) and name in SHARES_OR_COUNTS
-    nearest = least[name] / dense[name] if share else least[name]
+    if name not in SHARES_OR_COUNTS:
+        nearest = _rounded_up(least[name])
+    elif isinstance(wanted.constraints[name], float):
+        nearest = _rounded_up(least[name] / dense[name])
+    else:
+        nearest = str(math.ceil(least[name]))
     return (
         f"`constraints` must be within reach of what may go, got {name}={wanted.constraints[name]}, and the least is "
-        f"{nearest:.3g}. Ask for that or more, or let more go with `structure`: {', '.join(SEARCHED)}."
+        f"{nearest}. Ask for that or more, or let more go with `structure`: {', '.join(SEARCHED)}."
     )
+
+
+def _rounded_up(value: float) -> str:
+    """With three digits, so that it can be asked for."""
+    digit = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return f"{math.ceil(value / digit) * digit:.3g}"
 
 
 def _described(parts: Parts, shape: Shape) -> str:

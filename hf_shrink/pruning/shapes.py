@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -79,7 +80,7 @@ def even_shapes(parts: Parts, limits: Limits) -> Iterator[Shape]:
         For every number of layers and of heads with which the limits can be met, the shape with the widest
         feed-forward blocks.
     """
-    heads, neurons = _by_kind(parts.widths)
+    heads, neurons = heads_and_neurons(parts.widths)
     shares = _shares(neurons)
     for dropped in _droppable(parts):
         for share in reversed(_shares(heads)):
@@ -129,9 +130,36 @@ def smallest_cost(parts: Parts, *, even: bool) -> Cost:
     """
     *_, dropped = _droppable(parts)
     if even:
-        heads, neurons = _by_kind(parts.widths)
-        return _even_cost(parts, dropped, _counts(heads, 0) | _counts(neurons, 0))
+        heads, neurons = heads_and_neurons(parts.widths)
+        return _even_cost(parts, dropped, _counts(heads, Fraction(0)) | _counts(neurons, Fraction(0)))
     return parts.cost(dropped, {name: len(scores) - 1 for name, scores in parts.scores.items()})
+
+
+def heads_and_neurons(widths: Sequence[Width]) -> tuple[list[Width], list[Width]]:
+    """Tell the widths of attention blocks from those of feed-forward blocks.
+
+    Args:
+        widths: Of both kinds.
+
+    Returns:
+        The former and the latter.
+    """
+    heads = [width for width in widths if width.unit != "FFN units"]
+    return heads, [width for width in widths if width.unit == "FFN units"]
+
+
+def narrowed(parts: Parts, widths: Sequence[Width], share: Fraction) -> Shape:
+    """The shape with all layers, and fewer units in some blocks.
+
+    Args:
+        parts: Of the model.
+        widths: Of these blocks.
+        share: Of the units that stay; at least the fewest that the config takes.
+
+    Returns:
+        The shape.
+    """
+    return _even(parts, (), _counts(widths, share))
 
 
 # ---------------------------------------------------------------------- layers
@@ -140,21 +168,16 @@ def _droppable(parts: Parts) -> Iterator[tuple[Layer, ...]]:
 
 
 # ---------------------------------------------------------------------- equally wide blocks
-def _by_kind(widths: Sequence[Width]) -> tuple[list[Width], list[Width]]:
-    heads = [width for width in widths if width.unit != "FFN units"]
-    return heads, [width for width in widths if width.unit == "FFN units"]
-
-
 def _steps(width: Width) -> list[int]:
     """The numbers of units that are tried."""
     return [n for n in width.allowed if n == width.units or width.units <= NARROW or n % STEP == 0]
 
 
-def _shares(widths: Sequence[Width]) -> list[float]:
-    return sorted({n / width.units for width in widths for n in _steps(width)} or {1.0})
+def _shares(widths: Sequence[Width]) -> list[Fraction]:
+    return sorted({Fraction(n, width.units) for width in widths for n in _steps(width)} or {Fraction(1)})
 
 
-def _counts(widths: Sequence[Width], share: float) -> dict[str, int]:
+def _counts(widths: Sequence[Width], share: Fraction) -> dict[str, int]:
     """By config field the most units that are within a share."""
     return {
         width.field: max([n for n in _steps(width) if n <= share * width.units], default=_steps(width)[0])
@@ -169,7 +192,7 @@ def _even_cost(parts: Parts, dropped: Sequence[Layer], counts: Mapping[str, int]
 
 def _even(parts: Parts, dropped: tuple[Layer, ...], counts: Mapping[str, int]) -> Shape:
     kept = {}
-    for width in parts.widths:
+    for width in (width for width in parts.widths if width.field in counts):
         for block in width.blocks:
             best = parts.scores[block.name].argsort(descending=True, stable=True)[: counts[width.field]]
             kept[block.name] = torch.zeros(width.units, dtype=torch.bool).index_fill(0, best.cpu(), True)
