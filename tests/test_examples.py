@@ -70,12 +70,14 @@ def test_two_lines_make_it_prune():
     ]
 
 
+@pytest.mark.slow
 def test_the_ordinary_script_runs(models, tmp_path):
     metrics = run("finetune.py", {"--model_name_or_path": models[0], "--dataset_name": DATA}, tmp_path)
     assert 0 <= metrics["eval_accuracy"] <= 1
     assert "eval_agreement" not in metrics
 
 
+@pytest.mark.slow
 def test_the_distilling_script_runs_as_the_notebook_calls_it(models, tmp_path):
     own = dict(zip(("--model_name_or_path", "--teacher_model_name_or_path"), models, strict=True))
     assert set(own) < set(command())
@@ -84,6 +86,7 @@ def test_the_distilling_script_runs_as_the_notebook_calls_it(models, tmp_path):
     assert 0 <= metrics["eval_agreement"] <= 1
 
 
+@pytest.mark.slow
 def test_the_pruning_script_runs_and_leaves_zeros(models, tmp_path):
     run("prune.py", {"--model_name_or_path": models[0], "--dataset_name": DATA}, tmp_path)
     count = sparsity_report(tmp_path).prunable

@@ -38,6 +38,7 @@ def kinds(cell):
     return {kind for output in cell.outputs for kind in output.get("data", [output.get("name")])}
 
 
+@pytest.mark.slow
 @each_notebook
 def test_it_runs_offline_and_shows_what_it_is_kept_with(path, tmp_path):
     done = subprocess.run(

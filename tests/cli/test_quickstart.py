@@ -16,6 +16,8 @@ from hf_shrink.quantization import QuantizedArtifact
 from tests.hub.cards import front_matter, validate_card
 from tests.stock import CLASSIFY, run_stock
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(hf_shrink.__file__).parents[1]
 SMALL = "--train-rows 200 --test-rows 120 --teacher-epochs 1 --student-epochs 1 --baseline".split()
 STAGES = {"teacher", "student", "student-int8", "student-labels-only"}

@@ -129,6 +129,7 @@ def test_gradient_is_the_same_however_rows_are_spread(step, name):
     assert_same_gradient(whole, spread)
 
 
+@pytest.mark.slow
 def test_gradient_is_the_same_in_two_processes(step, tmp_path):
     whole, _ = step(8, 1, {"hidden_size": NARROW}, BOTH)
     (shared,) = in_processes(2, tmp_path, 2, 2, module="tests.distillation.attention_step").values()

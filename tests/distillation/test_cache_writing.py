@@ -259,6 +259,7 @@ def test_scores_that_half_precision_cannot_hold_are_refused(tmp_path):
 
 
 # ------------------------------------------------------------------ several processes
+@pytest.mark.slow
 def test_two_processes_share_the_rows(tmp_path):
     make_cache(tmp_path / "both", dataset=TASK_CASES[TASK].rows().select([0]))
     in_processes(2, tmp_path / "both", module="tests.distillation.cache_in_processes")

@@ -79,6 +79,7 @@ def test_projections_get_the_same_gradient_however_rows_are_spread(tmp_path, acc
     assert_same_gradient(whole, spread)
 
 
+@pytest.mark.slow
 def test_projections_get_the_same_gradient_in_two_processes(tmp_path):
     whole = gradient(tmp_path / "whole", 8, 1, hidden_weight=WEIGHT, width=NARROW)[0]
     (shared,) = in_processes(2, tmp_path, 2, 2, module="tests.distillation.hidden_step").values()

@@ -27,6 +27,7 @@ def test_gradient_is_the_one_written_by_hand(tmp_path, task, batch_size, accumul
     assert_same_gradient(gradient, gradient_by_hand(case, ALPHA, TEMPERATURE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "accumulation"), [(4, 1), (1, 4)])
 def test_gradients_are_the_same_in_two_processes(tmp_path, batch_size, accumulation):
     gradients = in_processes(2, tmp_path, batch_size, accumulation, *TASK_CASES)

@@ -98,6 +98,7 @@ def test_generation_is_that_with_the_layers_bypassed(family):
         assert torch.equal(tokens, generate(model, use_cache=False))
 
 
+@pytest.mark.slow
 def test_a_process_without_us_loads_what_stays(tmp_path):
     models = {family: drop_layers(tiny_model(family), [0, 2]) for family in FAMILIES}
     for family, model in models.items():

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from safetensors.torch import load_file
 
 from tests.processes import run_processes
@@ -9,6 +10,7 @@ from tests.pruning.run_in_processes import CASES
 from tests.pruning.training import masks_in, revived
 
 
+@pytest.mark.slow
 def test_masks_are_the_same_in_two_processes(tmp_path):
     run_processes(2, "tests.pruning.run_in_processes", tmp_path)
     one, other = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2))

@@ -39,7 +39,7 @@ def assert_equal_runs(one, other):
     assert logs[0] == logs[1]
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("accumulation", [pytest.param(1, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize("case", RUNS)
 def test_resumed_run_equals_the_uninterrupted_one(tmp_path, case, accumulation):
     options = {"gradient_accumulation_steps": accumulation}
