@@ -5,21 +5,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation.candidates import Candidate, load_candidate
 from hf_shrink.evaluation.chosen_metric import ChosenMetric, choose_metric
-from hf_shrink.evaluation.compared_rows import class_order, median_length, prepare_rows
+from hf_shrink.evaluation.compared_rows import class_order, median_length, prepare_rows, vocabulary_size
 from hf_shrink.evaluation.environment import find_environment
 from hf_shrink.evaluation.latency import Latency, measure_latencies
 from hf_shrink.evaluation.measurement import Measurement, measure_costs
 from hf_shrink.evaluation.provenance import Provenance
-from hf_shrink.evaluation.quality import check_comparable, label_names, predict_all
+from hf_shrink.evaluation.quality import Reading, check_comparable, label_names, predict_all
 from hf_shrink.evaluation.report import Entry, ShrinkReport
 from hf_shrink.evaluation.sample_inputs import check_counts
 from hf_shrink.evaluation.scores import Score, score_all
+from hf_shrink.evaluation.vocabularies import in_the_words_of_the_first
 from hf_shrink.inputs.columns import TOKENIZED
 from hf_shrink.inputs.datasets import dataset_name, load_rows
 from hf_shrink.inputs.models import load_processing_class
@@ -64,7 +66,10 @@ def compare(
         dataset: Labelled rows: a `Dataset`, a path or a Hub id. Language models are scored on the text itself.
         metric: Name in `METRICS`, a function of predictions and references, or an `evaluate.EvaluationModule`.
         task: Name in `TASKS`; found from the original's head where it is None.
-        processing_class: Tokenizer or processor; None takes what lies beside the original.
+        processing_class: Tokenizer or processor, or a list with one for each model, the original's first. None takes
+            what lies beside the original, and for a model with a smaller vocabulary what lies beside itself. Language
+            models that read with a tokenizer of their own are scored per token of the original's, so that their
+            perplexities stay comparable (masked ones, whose masks fall otherwise where tokens differ, per own token).
         split: Of the dataset.
         text_column: The text's column, or two for pairs; found where it is None.
         label_column: The label's column; found where it is None.
@@ -94,11 +99,11 @@ def compare(
     classes = len(label_names(models[0]))
     chosen = choose_metric(metric, task, num_labels=classes, higher_is_better=higher_is_better)
     raw = load_rows(dataset, split)
-    if processing_class is None and (data_collator is None or not set(TOKENIZED) & set(raw.column_names)):
-        processing_class = load_processing_class(candidates[0].source)
+    readers = _readers(processing_class, candidates, raw, needed=data_collator is None)
     columns: dict[str, Any] = {"text_column": text_column, "label_column": label_column}
-    rows = prepare_rows(raw, models, processing_class, task, chosen, **columns, max_length=max_length)
-    collator = data_collator or default_collator(_padding_right(processing_class), task)
+    tokenized = prepare_rows(raw, models, readers, task, chosen, **columns, max_length=max_length)
+    readings = _readings(tokenized, readers, task, data_collator)
+    rows = tokenized[0]
     length = median_length(rows) if sequence_length is None else sequence_length
 
     steps = len(models) + latency_runs + -(-len(rows) // batch_size)
@@ -106,7 +111,8 @@ def compare(
         costs = _costs(candidates, task, length, peak_memory, bar)
         latencies = _latencies(models, length, threads, latency_runs, bar)
         bar.set_postfix_str("quality")
-        predictions = predict_all(models, rows, collator, batch_size, task=task, orders=orders, on_batch=bar.update)
+        predictions = predict_all(models, readings, batch_size, task=task, orders=orders, on_batch=bar.update)
+        predictions = in_the_words_of_the_first(predictions, tokenized, readers, task)
         bar.set_postfix_str("intervals")
         scores = score_all(chosen, predictions)
     parts = zip(candidates, scores, costs, latencies, strict=True)
@@ -143,6 +149,38 @@ def _candidates(
         name = _unique(candidate.name, [c.name for c in candidates]) if names is None else names[i]
         candidates.append(replace(candidate, name=name, method=candidate.method if methods is None else methods[i]))
     return candidates
+
+
+def _readers(processing_class: Any, candidates: Sequence[Candidate], raw: Dataset, *, needed: bool) -> list[Any]:
+    """What each model's rows are tokenised with."""
+    if isinstance(processing_class, list | tuple):
+        if len(processing_class) != len(candidates):
+            raise ShrinkError(
+                f"`processing_class` must hold {len(candidates)} values in a list, the original's first, got "
+                f"{len(processing_class)}. Give one a model, or one for all."
+            )
+        return list(processing_class)
+    tokenized = bool(set(TOKENIZED) & set(raw.column_names))
+    if processing_class is not None or (tokenized and not needed):
+        return [processing_class] * len(candidates)
+    first = load_processing_class(candidates[0].source)
+    largest = vocabulary_size(candidates[0].model)
+    readers = [first]
+    for candidate in candidates[1:]:
+        own = vocabulary_size(candidate.model)
+        smaller = own is not None and largest is not None and own < largest
+        readers.append(load_processing_class(candidate.source) if smaller and not tokenized else first)
+    return readers
+
+
+def _readings(
+    rows: Sequence[Dataset], readers: Sequence[Any], task: str, collator: Callable[..., Any] | None
+) -> list[Reading]:
+    made = {
+        id(own): Reading(own, collator or default_collator(_padding_right(reader), task))
+        for own, reader in zip(rows, readers, strict=True)
+    }
+    return [made[id(own)] for own in rows]
 
 
 def _unique(name: str, taken: Sequence[str]) -> str:

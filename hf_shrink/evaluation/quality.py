@@ -1,7 +1,8 @@
 """A model's outputs over a dataset, made into what metrics compare."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +16,19 @@ from hf_shrink.evaluation.decoding import DECODERS, Predictions, merge
 from hf_shrink.evaluation.modes import evaluation_mode
 from hf_shrink.inputs.rows import row_batches
 from hf_shrink.inputs.tasks import find_task, inner_model, model_config
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Rows as a model reads them.
+
+    Args:
+        rows: Tokenised rows with "labels", as `tokenize_rows` makes them.
+        collator: Makes a padded batch of a list of rows.
+    """
+
+    rows: Dataset
+    collator: Callable[[list[dict[str, Any]]], Any]
 
 
 def predict(
@@ -37,25 +51,23 @@ def predict(
     Returns:
         Predictions and references of N rows.
     """
-    return predict_all([model], rows, collator, batch_size, task=find_task(model, task))[0]
+    return predict_all([model], [Reading(rows, collator)], batch_size, task=find_task(model, task))[0]
 
 
 def predict_all(
     models: Sequence[Any],
-    rows: Dataset,
-    collator: Callable[[list[dict[str, Any]]], Any],
+    readings: Sequence[Reading],
     batch_size: int = 32,
     *,
     task: str,
     orders: Sequence[Tensor | None] | None = None,
     on_batch: Callable[[], Any] = lambda: None,
 ) -> list[Predictions]:
-    """Run several models over the same batches: where the collator masks at random, all see the same masks.
+    """Run several models over the same rows: where the collator masks at random, all see the same masks.
 
     Args:
         models: Transformers models or `OnnxModel`s.
-        rows: Tokenised rows with "labels".
-        collator: Makes a padded batch of a list of rows.
+        readings: The rows, in one order, as each model reads them; models that share a reading share its batches.
         batch_size: Rows a batch.
         task: Name in `TASKS`.
         orders: For each model the place of each of the first one's classes in its logits, shape (C,), or None.
@@ -68,15 +80,26 @@ def predict_all(
     names = label_names(models[0])
     with evaluation_mode(models), torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.default_generator.manual_seed(0)  # a random mask is the same in every comparison
-        for batch in row_batches(rows, collator, batch_size):
-            labels = torch.as_tensor(batch["labels"])
-            for part, model, order in zip(parts, models, orders or [None] * len(models), strict=True):
+        for batches in _batches(readings, batch_size):
+            for part, model, batch, order in zip(parts, models, batches, orders or [None] * len(models), strict=True):
                 logits = _logits(model, batch, task)
                 _check_finite(logits, model)
                 logits = logits if order is None else logits[..., order]
-                part.append(DECODERS[task](logits, labels, names))
+                part.append(DECODERS[task](logits, torch.as_tensor(batch["labels"]), names))
             on_batch()
     return [merge(part) for part in parts]
+
+
+def _batches(readings: Sequence[Reading], batch_size: int) -> Iterator[list[Any]]:
+    """The same rows for each model, drawn with the same random numbers."""
+    made = {id(reading): row_batches(reading.rows, reading.collator, batch_size) for reading in readings}
+    for _ in range(0, len(readings[0].rows), batch_size):
+        state = torch.get_rng_state()
+        batches = {}
+        for key, stream in made.items():
+            torch.set_rng_state(state)
+            batches[key] = next(stream)
+        yield [batches[id(reading)] for reading in readings]
 
 
 def as_compute_metrics(

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 from scipy.stats import spearmanr
+from tokenizers.normalizers import Lowercase, Replace, Sequence
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation import METRICS, Provenance, ShrinkReport, compare
@@ -22,7 +24,7 @@ from tests.evaluation.builders import (
     tiny_gpt2,
 )
 from tests.evaluation.test_chosen_metric import LocalMetric
-from tests.models import tiny_tokenizer
+from tests.models import WORDS, tiny_tokenizer
 
 FAST = {"latency_runs": 0, "peak_memory": False, "progress": False}
 
@@ -148,6 +150,72 @@ def test_exported_graph(graph_folder):
     assert report.speedup == module.latency.p50_ms / graph.latency.p50_ms
 
 
+# ------------------------------------------------------------------ models with a vocabulary of their own
+def renumbered(model, kept):
+    """The model for fewer words in another order, and a tokenizer of these."""
+    tokenizer, smaller = tiny_tokenizer(), tiny_tokenizer(kept)
+    names = sorted(smaller.get_vocab(), key=smaller.get_vocab().get)
+    rows = [tokenizer.get_vocab()[name] for name in names]
+    changed = copy.deepcopy(model)
+    embeddings = torch.nn.Embedding.from_pretrained(model.get_input_embeddings().weight[rows].detach().clone())
+    changed.set_input_embeddings(embeddings)
+    changed.config.vocab_size = len(rows)
+    if (head := model.get_output_embeddings()) is not None:
+        smaller_head = torch.nn.Linear(head.in_features, len(rows), bias=head.bias is not None)
+        smaller_head.weight = embeddings.weight
+        if head.bias is not None:
+            smaller_head.bias = torch.nn.Parameter(head.bias[rows].detach().clone())
+        changed.set_output_embeddings(smaller_head)
+    return changed, smaller
+
+
+def test_a_smaller_vocabulary_reads_with_its_own_tokenizer(tmp_path):
+    model, rows = classifier(seed=3), labelled()  # of which the tokens change the class
+    smaller, tokenizer = renumbered(model, list(reversed(WORDS)))
+    reader = tiny_tokenizer([*WORDS, "unused"])  # the same ids, so that there is a smaller vocabulary
+    model.resize_token_embeddings(len(reader), mean_resizing=False)
+    report = report_on(model, smaller, rows, processing_class=[reader, tokenizer])
+    assert (report.agreement, report.shrunk.value) == (1.0, report.original.value)
+    assert report_on(model, smaller, rows, processing_class=reader).agreement < 1
+    for name, saved, its in (("teacher", model, reader), ("smaller", smaller, tokenizer)):
+        saved.save_pretrained(tmp_path / name)
+        its.save_pretrained(tmp_path / name)
+    assert compare(tmp_path / "teacher", tmp_path / "smaller", rows, **FAST).agreement == 1.0
+
+
+@pytest.mark.parametrize(("make", "task"), [(tiny_gpt2, "causal_lm"), (tiny_bert, "masked_lm")])
+def test_perplexities_of_two_vocabularies_are_comparable(make, task):
+    model = make() if task == "causal_lm" else make("AutoModelForMaskedLM")
+    rows = Dataset.from_dict({"text": texts(15)})
+    smaller, tokenizer = renumbered(model, list(reversed(WORDS)))
+    readers = [tiny_tokenizer(), tokenizer]
+    alike = report_on(model, smaller, rows, metric="perplexity", processing_class=readers)
+    assert alike.agreement == 1.0
+    assert alike.shrunk.value == pytest.approx(alike.original.value, rel=1e-5)
+
+
+def test_a_likelihood_is_shared_out_over_the_original_tokens():
+    rows = Dataset.from_dict({"text": ["my card is lost", "help me please"]})
+    model = tiny_gpt2()
+    joined = tiny_tokenizer()
+    joined.backend_tokenizer.normalizer = Sequence([Lowercase(), Replace("card is", "cash")])
+    report = report_on(model, model, rows, metric="perplexity", processing_class=[tiny_tokenizer(), joined])
+    nats = 0.0
+    for text in ("my cash lost", "help me please"):
+        ids = torch.tensor(tiny_tokenizer()(text)["input_ids"])
+        nats -= logits_of(model, text).log_softmax(-1)[:-1].gather(-1, ids[1:, None]).sum().item()
+    assert report.shrunk.value == pytest.approx(math.exp(nats / (5 + 4)), rel=1e-4)
+    assert report.agreement is None
+
+
+def test_tokenised_rows_have_one_tokenizer():
+    rows = labelled().map(lambda row: tiny_tokenizer()(row["text"]), remove_columns="text")
+    with pytest.raises(
+        ShrinkError, match="`processing_class` must be one for all models where the rows are tokenised"
+    ):
+        report_on(classifier(), classifier(), rows, processing_class=[tiny_tokenizer(), tiny_tokenizer()])
+
+
 # ------------------------------------------------------------------ inputs
 def test_folders_names_methods_and_provenance(tmp_path, graph_folder):
     for name, layers in (("teacher", 2), ("student", 1)):
@@ -257,6 +325,7 @@ def test_numbers_that_are_none_are_refused():
         ({"task": "question_answering"}, "`task` must be one of .* to be scored"),
         ({"names": ["teacher"]}, "`names` must hold 2 values"),
         ({"names": "ab"}, "`names` must hold 2 values"),
+        ({"processing_class": [tiny_tokenizer()]}, "`processing_class` must hold 2 values"),
         ({"methods": [None]}, "`methods` must hold 2 values"),
         ({"split": "validation"}, "`split` must be left out"),
         ({"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
