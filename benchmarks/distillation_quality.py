@@ -55,9 +55,9 @@ class Data:
     tokenizer: object
 
     @classmethod
-    def load(cls, folder: Path) -> "Data":
-        """Read the three splits."""
-        tokenizer = load_processing_class(model_source(None))
+    def load(cls, folder: Path, tokenizer: object = None) -> "Data":
+        """Read the three splits, by default with MiniLM's tokenizer."""
+        tokenizer = tokenizer or load_processing_class(model_source(None))
         raw = {split: load_rows(folder / f"{split}.parquet") for split in ("train", "validation", "test")}
         rows = {k: tokenize_rows(v, tokenizer, task=TASK, max_length=MAX_LENGTH) for k, v in raw.items()}
         return cls(folder.name, rows, raw["train"].features["label"].names, tokenizer)

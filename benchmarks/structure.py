@@ -5,7 +5,8 @@ python benchmarks/structure.py --data-dir DATA --work-dir structure --seeds 0 1 
 DATA holds sst2/ and banking77/, each with train, validation and test.parquet. Every model is cut with 2,000 rows of
 the training split, trained by the dense model where there are steps, saved, and loaded by stock transformers. With
 --time latencies are taken, in turns with the dense model's. "Torch-Pruning" (pip install torch-pruning) cuts the
-feed-forward blocks to the same width by the group norm. A finished run is not repeated, and several processes may
+feed-forward blocks to the same width by the group norm. "vocabulary" keeps the tokens of the training split, and leaves
+the rest as it is. A finished run is not repeated, and several processes may
 share the work folder (give each its own --datasets or --seeds).
 """
 
@@ -18,11 +19,11 @@ from statistics import mean, stdev
 from distillation_quality import TASK, Data, accuracy_of, make_cache, make_teacher, make_trainer
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, set_seed
 
-from hf_shrink import TeacherCache, prune
+from hf_shrink import TeacherCache, prune, prune_vocabulary, vocabulary_report
 from hf_shrink.evaluation.latency import measure_latencies
 from hf_shrink.evaluation.macs import count_macs
 from hf_shrink.evaluation.size import count_parameters, size_on_disk
-from hf_shrink.inputs import default_collator, load_model
+from hf_shrink.inputs import default_collator, load_model, load_rows
 
 RESULTS = Path(__file__).parent / "results" / "structure.json"
 ROWS = 2000
@@ -37,6 +38,7 @@ ARMS = {
     "heads and neurons, uneven": {"structure": ["heads", "neurons"], "uniform": False},
 }
 PEER = "neurons, Torch-Pruning"
+VOCABULARY = "vocabulary"
 
 
 def cut(arm: str, share: float, seed: int, data: Data, dense: PreTrainedModel) -> PreTrainedModel:
@@ -95,6 +97,17 @@ def run(
     loaded = AutoModelForSequenceClassification.from_pretrained(out)
     accuracy = accuracy_of(make_trainer(loaded, data, data.splits["train"], out, None, settings), data)
     (out / "accuracy.json").write_text(json.dumps(accuracy))
+
+
+def run_vocabulary(rows: Path, data: Data, dense: Path, out: Path) -> None:
+    """The dense model with fewer tokens, saved, and its accuracy beside it."""
+    corpus = load_rows(rows / "train.parquet")
+    smaller, tokenizer = prune_vocabulary(load_model(dense), data.tokenizer, corpus)
+    smaller.save_pretrained(out)
+    found = vocabulary_report(data.tokenizer, tokenizer, load_rows(rows / "test.parquet"))
+    loaded, own = AutoModelForSequenceClassification.from_pretrained(out), Data.load(rows, tokenizer)
+    accuracy = accuracy_of(make_trainer(loaded, own, own.splits["train"], out, None, {"max_steps": 1}), own)
+    (out / "accuracy.json").write_text(json.dumps({**accuracy, "vocabulary": found.to_dict()}))
 
 
 def costs(folder: Path, dense: Path) -> dict:
@@ -169,6 +182,9 @@ def main() -> None:
         data, folder = Data.load(options.data_dir / name), options.work_dir / name
         make_teacher(data, folder / "teacher")
         cache = make_cache(data, folder / "teacher", folder / "cache")
+        out = folder / "structure" / "100" / VOCABULARY / "seed-0"
+        if not (out / "accuracy.json").exists():  # nothing in it is left to chance
+            run_vocabulary(options.data_dir / name, data, folder / "teacher", out)
         for seed, share, arm, steps in product(options.seeds, options.shares, options.arms, options.steps):
             label = f"{arm}, {steps} steps" if steps else arm
             out = folder / "structure" / f"{100 * share:g}" / label / f"seed-{seed}"
