@@ -5,9 +5,9 @@ python benchmarks/structure.py --data-dir DATA --work-dir structure --seeds 0 1 
 DATA holds sst2/ and banking77/, each with train, validation and test.parquet. Every model is cut with 2,000 rows of
 the training split, trained by the dense model where there are steps, saved, and loaded by stock transformers. With
 --time latencies are taken, in turns with the dense model's. "Torch-Pruning" (pip install torch-pruning) cuts the
-feed-forward blocks to the same width by the group norm. "vocabulary" keeps the tokens of the training split, and leaves
-the rest as it is. A finished run is not repeated, and several processes may
-share the work folder (give each its own --datasets or --seeds).
+feed-forward blocks to the same width by the group norm. "vocabulary" keeps the tokens of the training split and all
+else. A finished run is not repeated, and several processes may share the work folder (give each its own --datasets or
+--seeds).
 """
 
 import argparse
