@@ -1,6 +1,6 @@
 """The only file that branches on the version of a library; each branch says which version lets it go."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import huggingface_hub
 import transformers
@@ -73,6 +73,31 @@ class VitNames(NamedTuple):
     up: str
     down: str
     head_dim_field: str | None
+    head_counts: dict[str, Literal["heads", "width"]]
+
+
+VIT_4 = VitNames(
+    layers="encoder.layer",
+    query="attention.attention.query",
+    key="attention.attention.key",
+    value="attention.attention.value",
+    output="attention.output.dense",
+    up="intermediate.dense",
+    down="output.dense",
+    head_dim_field=None,
+    head_counts={"attention.attention.num_attention_heads": "heads", "attention.attention.all_head_size": "width"},
+)
+VIT_5 = VitNames(  # in memory: checkpoints bear the names of 4
+    layers="layers",
+    query="attention.q_proj",
+    key="attention.k_proj",
+    value="attention.v_proj",
+    output="attention.o_proj",
+    up="mlp.fc1",
+    down="mlp.fc2",
+    head_dim_field="head_dim",
+    head_counts={"attention.num_attention_heads": "heads"},
+)
 
 
 def vit_names() -> VitNames:
@@ -83,9 +108,4 @@ def vit_names() -> VitNames:
     """
     from transformers.models.vit import modeling_vit
 
-    if "ViTEncoder" in vars(modeling_vit):  # goes when transformers 4 does
-        query, key, value = (f"attention.attention.{name}" for name in ("query", "key", "value"))
-        output, up, down = "attention.output.dense", "intermediate.dense", "output.dense"
-        return VitNames("encoder.layer", query, key, value, output, up, down, None)
-    query, key, value, output = (f"attention.{name}_proj" for name in "qkvo")
-    return VitNames("layers", query, key, value, output, "mlp.fc1", "mlp.fc2", "head_dim")
+    return VIT_4 if "ViTEncoder" in vars(modeling_vit) else VIT_5  # goes when transformers 4 does

@@ -19,6 +19,7 @@ BERT = Architecture(
                 value="attention.self.value",
                 output="attention.output.dense",
                 plain_when={"position_embedding_type": "absolute"},  # transformers 5 has no other
+                head_counts={"attention.self.num_attention_heads": "heads", "attention.self.all_head_size": "width"},
             ),
             feed_forward=FeedForward(up="intermediate.dense", down="output.dense"),
             layer_index=("attention.self", "crossattention.self"),  # the second only where add_cross_attention is set
@@ -58,6 +59,7 @@ DISTILBERT = Architecture(
                 value="attention.v_lin",
                 output="attention.out_lin",
                 plain_when={},
+                head_counts={"attention.n_heads": "heads", "attention.dim": "width"},
             ),
             feed_forward=FeedForward(up="ffn.lin1", down="ffn.lin2"),
         ),

@@ -26,6 +26,8 @@ class Attention:
         plain_when: Config fields with the values under which the scores are the products of queries and keys over the
             root of the head size: no rotary or relative positions, no norm, no other scale. A field that the config
             lacks counts as met; None says that they never are, or that it is not known.
+        head_counts: Paths of the numbers that modules keep of the query heads: how many there are, or how wide they
+            are together. None says that it is not known which.
     """
 
     query: str
@@ -34,6 +36,7 @@ class Attention:
     output: str
     fused: bool = False
     plain_when: Mapping[str, Any] | None = None
+    head_counts: Mapping[str, Literal["heads", "width"]] | None = None
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ GPT2 = Architecture(
                 output="attn.c_proj",
                 fused=True,
                 plain_when={"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False},
+                head_counts={"attn.num_heads": "heads", "attn.split_size": "width"},
             ),
             feed_forward=FeedForward(up="mlp.c_fc", down="mlp.c_proj"),
             layer_index=("attn", "crossattention"),  # the second only where add_cross_attention is set

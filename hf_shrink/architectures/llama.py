@@ -14,7 +14,11 @@ DECODER = LayerStack(
     heads_field="num_attention_heads",
     ffn_field="intermediate_size",
     attention=Attention(
-        query="self_attn.q_proj", key="self_attn.k_proj", value="self_attn.v_proj", output="self_attn.o_proj"
+        query="self_attn.q_proj",
+        key="self_attn.k_proj",
+        value="self_attn.v_proj",
+        output="self_attn.o_proj",
+        head_counts={},  # only the number of queries that share a key, which stays
     ),
     feed_forward=FeedForward(up="mlp.up_proj", gate="mlp.gate_proj", down="mlp.down_proj"),
     key_value_heads_field="num_key_value_heads",

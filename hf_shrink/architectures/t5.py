@@ -6,7 +6,13 @@ from hf_shrink.architectures.description import Architecture, Attention, FeedFor
 
 
 def _attention(path: str) -> Attention:
-    return Attention(query=f"{path}.q", key=f"{path}.k", value=f"{path}.v", output=f"{path}.o")
+    return Attention(
+        query=f"{path}.q",
+        key=f"{path}.k",
+        value=f"{path}.v",
+        output=f"{path}.o",
+        head_counts={f"{path}.n_heads": "heads", f"{path}.inner_dim": "width"},
+    )
 
 
 ENCODER = LayerStack(

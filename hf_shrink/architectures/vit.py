@@ -16,7 +16,12 @@ VIT = Architecture(
             heads_field="num_attention_heads",
             ffn_field="intermediate_size",
             attention=Attention(
-                query=NAMES.query, key=NAMES.key, value=NAMES.value, output=NAMES.output, plain_when={}
+                query=NAMES.query,
+                key=NAMES.key,
+                value=NAMES.value,
+                output=NAMES.output,
+                plain_when={},
+                head_counts=NAMES.head_counts,
             ),
             feed_forward=FeedForward(up=NAMES.up, down=NAMES.down),
             head_dim_field=NAMES.head_dim_field,

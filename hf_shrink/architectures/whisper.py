@@ -6,7 +6,13 @@ from hf_shrink.architectures.description import Architecture, Attention, FeedFor
 
 
 def _attention(path: str) -> Attention:
-    return Attention(query=f"{path}.q_proj", key=f"{path}.k_proj", value=f"{path}.v_proj", output=f"{path}.out_proj")
+    return Attention(
+        query=f"{path}.q_proj",
+        key=f"{path}.k_proj",
+        value=f"{path}.v_proj",
+        output=f"{path}.out_proj",
+        head_counts={f"{path}.num_heads": "heads"},
+    )
 
 
 ENCODER = LayerStack(

@@ -1,42 +1,20 @@
 """Masked units cut out: smaller matrices that stock transformers loads."""
 
-import copy
 import logging
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-from accelerate import init_empty_weights
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from hf_shrink.errors import ShrinkError
-from hf_shrink.pruning.dead_units import Width, find_widths
+from hf_shrink.pruning.cuts import Cut, build_skeleton, check_plain, configs_of, copy_with, find_cuts
+from hf_shrink.pruning.dead_units import find_widths
 from hf_shrink.pruning.sparsity import sparsity_report
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class _Cut:
-    """What stays of one parameter."""
-
-    parameter: nn.Parameter
-    axis: int
-    kept: Tensor  # bool, along the axis
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        shape = list(self.parameter.shape)
-        shape[self.axis] = int(self.kept.sum())
-        return tuple(shape)
-
-    def apply(self, tensor: Tensor) -> Tensor:
-        """Cut a tensor of the parameter's shape."""
-        return tensor.detach().index_select(self.axis, self.kept.nonzero().flatten().to(tensor.device))
 
 
 def compact(model: PreTrainedModel, *, optimizer: Optimizer | None = None) -> PreTrainedModel:
@@ -58,18 +36,20 @@ def compact(model: PreTrainedModel, *, optimizer: Optimizer | None = None) -> Pr
         A smaller copy in the model's mode; with `optimizer` the model itself. Where nothing can be cut, the model
         itself, after a warning.
     """
-    _check_model(model)
+    check_plain(model)
     widths = [width for width in find_widths(model) if width.smallest < width.units]
     if not widths:
         warnings.warn(_nothing_to_cut(model), stacklevel=2)
         return model
     changes = {field: value for width in widths for field, value in width.config.items()}
-    cuts = _find_cuts(widths)
-    before, after = _skeleton(model, {}), _skeleton(model, changes)
+    cuts = find_cuts(pair for width in widths for pair in width.kept())
+    before, after = build_skeleton(model, {}), build_skeleton(model, changes)
     _check_shapes(model, after, cuts)
     if optimizer is not None:
         _check_optimizer(optimizer, model, cuts)
-    smaller = _cut_copy(model, cuts) if optimizer is None else _cut_in_place(model, cuts, optimizer)
+        smaller = _cut_in_place(model, cuts, optimizer)
+    else:
+        smaller = copy_with(model, {key: cut.apply(cut.parameter) for key, cut in cuts.items()})
     _write_config(smaller, changes)
     _write_attributes(smaller, before, after)
     for width in widths:
@@ -81,24 +61,6 @@ def compact(model: PreTrainedModel, *, optimizer: Optimizer | None = None) -> Pr
     return smaller
 
 
-def _check_model(model: Any) -> None:
-    name = type(model).__name__
-    if not isinstance(model, PreTrainedModel):
-        raise ShrinkError(
-            f"`model` must be a transformers model to compact, got {name}. For PEFT give merge_and_unload()."
-        )
-    weights = list(model.parameters())
-    if vars(model.config).get("quantization_config") is not None or not all(w.is_floating_point() for w in weights):
-        raise ShrinkError(
-            f"`model` must have float weights to compact, got a quantized {name}. Compact before you quantize."
-        )
-    if any(weight.is_meta for weight in weights):
-        raise ShrinkError(
-            f"`model` must be in memory to compact, got a {name} with weights on the meta device. "
-            "Load it without offloading."
-        )
-
-
 def _nothing_to_cut(model: PreTrainedModel) -> str:
     report = sparsity_report(model, ignore=())
     return (
@@ -107,30 +69,7 @@ def _nothing_to_cut(model: PreTrainedModel) -> str:
     )
 
 
-def _find_cuts(widths: Iterable[Width]) -> dict[int, _Cut]:
-    """What stays of each parameter, by its identity, so that a shared one is cut once."""
-    cuts: dict[int, _Cut] = {}
-    for width in widths:
-        for block, kept in width.kept():
-            for piece in block.pieces:
-                size = piece.parameter.shape[piece.axis]
-                whole = _Cut(piece.parameter, piece.axis, torch.ones(size, dtype=torch.bool))
-                cut = cuts.setdefault(id(piece.parameter), whole)
-                along = kept.repeat_interleave(piece.width)
-                cut.kept[piece.start : piece.start + len(along)] &= along
-    return cuts
-
-
-def _skeleton(model: PreTrainedModel, changes: Mapping[str, int]) -> PreTrainedModel:
-    """What transformers builds from the model's config with some fields changed, without weights."""
-    config = copy.deepcopy(model.config)
-    for field, value in changes.items():
-        setattr(config, field, value)
-    with init_empty_weights(include_buffers=False):
-        return type(model)._from_config(config, dtype=model.dtype)
-
-
-def _check_shapes(model: PreTrainedModel, skeleton: PreTrainedModel, cuts: Mapping[int, _Cut]) -> None:
+def _check_shapes(model: PreTrainedModel, skeleton: PreTrainedModel, cuts: Mapping[int, Cut]) -> None:
     """Check, before anything is cut, that transformers will load what comes out."""
     expected = {name: tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
     for name, tensor in model.state_dict(keep_vars=True).items():
@@ -143,19 +82,7 @@ def _check_shapes(model: PreTrainedModel, skeleton: PreTrainedModel, cuts: Mappi
             )
 
 
-def _cut_copy(model: PreTrainedModel, cuts: Mapping[int, _Cut]) -> PreTrainedModel:
-    # Once the memo holds a parameter's copy, deepcopy takes that one, and the whole parameter is never copied.
-    memo: dict[int, Any] = {
-        key: nn.Parameter(cut.apply(cut.parameter), requires_grad=cut.parameter.requires_grad)
-        for key, cut in cuts.items()
-    }
-    smaller = copy.deepcopy(model, memo)
-    if "_original_forward" in vars(smaller):  # a Trainer left its mixed precision around the model
-        del smaller.forward, smaller._original_forward
-    return smaller
-
-
-def _cut_in_place(model: PreTrainedModel, cuts: Mapping[int, _Cut], optimizer: Optimizer) -> PreTrainedModel:
+def _cut_in_place(model: PreTrainedModel, cuts: Mapping[int, Cut], optimizer: Optimizer) -> PreTrainedModel:
     for cut in cuts.values():
         parameter, gradient = cut.parameter, cut.parameter.grad
         state = optimizer.state.get(parameter, {})
@@ -167,7 +94,7 @@ def _cut_in_place(model: PreTrainedModel, cuts: Mapping[int, _Cut], optimizer: O
     return model
 
 
-def _check_optimizer(optimizer: Any, model: PreTrainedModel, cuts: Mapping[int, _Cut]) -> None:
+def _check_optimizer(optimizer: Any, model: PreTrainedModel, cuts: Mapping[int, Cut]) -> None:
     if not isinstance(optimizer, Optimizer):
         raise ShrinkError(
             f"`optimizer` must be the torch optimizer that trains the model, got {type(optimizer).__name__}. "
@@ -196,13 +123,8 @@ def _is_like(value: Tensor, parameter: nn.Parameter) -> bool:
     return value.shape == parameter.shape and value.is_floating_point()  # whole numbers are quantized, in blocks
 
 
-def _configs(model: nn.Module) -> Sequence[PretrainedConfig]:
-    held = [vars(module).get("config") for module in model.modules()]
-    return list({id(config): config for config in held if isinstance(config, PretrainedConfig)}.values())
-
-
 def _write_config(model: PreTrainedModel, changes: Mapping[str, int]) -> None:
-    for config in _configs(model):  # T5's stacks have copies of their own
+    for config in configs_of(model):  # T5's stacks have copies of their own
         for field, value in changes.items():
             setattr(config, field, value)
 

@@ -1,6 +1,6 @@
 """Which FFN units and heads add nothing to the outputs, and how far the config can follow them down."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Literal
@@ -21,14 +21,17 @@ class Block:
     Args:
         name: Of the projection that reads them.
         live: Shape (units,); False where all of the projection's columns are zero, so that the unit adds nothing.
-        pieces: What the units are made of; parameters that several blocks share included.
+        pieces: What the units are made of, the projection's columns last; what several blocks share included.
         chosen_with: Blocks that bear the same name here must keep the same units.
+        counts: Numbers that modules keep of the units, by full name, with what they have for each unit; None where
+            it is not known which.
     """
 
     name: str
     live: Tensor
     pieces: tuple[Piece, ...]
     chosen_with: str
+    counts: Mapping[str, int] | None
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Width:
     Args:
         field: The config field.
         units: How many of them a block has; under grouped queries a unit is a whole group.
-        smallest: How many are enough for every live one, in a number that the config takes; at least 1.
+        allowed: The numbers of units that the config takes, rising.
         unit: What the units are.
         blocks: The blocks.
         per_unit: What stands in the config for each unit: the field itself, and others that count with it.
@@ -47,11 +50,17 @@ class Width:
 
     field: str
     units: int
-    smallest: int
+    allowed: tuple[int, ...]
     unit: str
     blocks: tuple[Block, ...]
     per_unit: dict[str, int]
     fixed: dict[str, int]
+
+    @property
+    def smallest(self) -> int:
+        """How many units are enough for every live one, in a number that the config takes."""
+        most = max(int(live.sum()) for live in live_together(self.blocks).values())
+        return min(count for count in self.allowed if count >= most)
 
     @property
     def total(self) -> int:
@@ -79,7 +88,7 @@ class Width:
         Yields:
             Every block with a bool tensor of shape (units,), True where the unit stays.
         """
-        live = _live_together(self.blocks)
+        live = live_together(self.blocks)
         for block in self.blocks:
             order = (~live[block.chosen_with]).to(torch.uint8).argsort(stable=True)
             kept = torch.zeros(self.units, dtype=torch.bool)
@@ -95,26 +104,30 @@ def find_widths(model: nn.Module) -> list[Width]:
 
     Returns:
         The widths that can be changed in a model that stock transformers loads, as they are and as they could be.
-
-    Raises:
-        ShrinkError: If the family is unknown, or the blocks of a width are not equally wide.
+        Models whose blocks are not equally wide are refused.
     """
     cuts = architecture_of(inner_model(model)).cuts
     found: dict[str, list[tuple[LayerStack, Block]]] = {}
     for stack, block in find_blocks(model, "ffn") if "ffn" in cuts else ():
         found.setdefault(stack.ffn_field, []).append((stack, block))
+    _check_even(found, "FFN units")
     widths = [_ffn_width(field, [block for _, block in blocks]) for field, blocks in found.items()]
     found = {}
     for stack, block in find_blocks(model, "heads") if "heads" in cuts else ():
         found.setdefault(stack.heads_field, []).append((stack, block))
+    _check_even(found, "heads")
     widths += [_heads_width(model, field, blocks) for field, blocks in found.items()]
-    for width in widths:
-        if any(len(block.live) != width.units for block in width.blocks):
-            raise ShrinkError(
-                f"`model` must have equally wide layers, as its config says, got different numbers of {width.unit}. "
-                "Load it with from_pretrained()."
-            )
     return widths
+
+
+def _check_even(found: Mapping[str, list[tuple[LayerStack, Block]]], unit: str) -> None:
+    for blocks in found.values():
+        if len(numbers := {len(block.live) for _, block in blocks}) > 1:
+            raise ShrinkError(
+                f"`model` must have equally wide layers, as its config says, got {min(numbers)} to {max(numbers)} "
+                f'{unit}. save_pruned(model, path, layout="pad") fills them up with zeros, exactly, and '
+                'layout="remote" keeps them as they are.'
+            )
 
 
 def find_blocks(model: nn.Module, kind: Literal["ffn", "heads"]) -> list[tuple[LayerStack, Block]]:
@@ -138,7 +151,7 @@ def _feed_forwards(layers: Layers) -> Iterator[tuple[LayerStack, Block]]:
         if up is None or down is None:
             continue
         rows = [piece for place in (up, gate) if place is not None for piece in place.rows(1)]
-        yield stack, _block(down, up.outputs, 1, rows, down.name)
+        yield stack, _block(down, up.outputs, 1, rows, down.name, {})
 
 
 def _attentions(layers: Layers) -> Iterator[tuple[LayerStack, Block]]:
@@ -155,20 +168,35 @@ def _attention(layers: Layers, stack: LayerStack, layer: nn.Module, attention: A
     if output is None or len(inwards) < len(paths):
         return None
     queries = getattr(layers.config, stack.heads_field)
-    units = getattr(layers.config, stack.key_value_heads_field or stack.heads_field)
-    group = queries // units
+    group = queries // getattr(layers.config, stack.key_value_heads_field or stack.heads_field)
+    size = _head_size(layers, stack, queries)
+    # Counted on the projections: in a model of free shape the config says how many there were.
     if attention.fused:
-        size = inwards[0].outputs // (queries + 2 * units)
-        spans = [(group * size, 0), (size, queries * size), (size, (queries + units) * size)]
+        units = inwards[0].outputs // (size * (group + 2))
+        spans = [(group * size, 0), (size, units * group * size), (size, units * (group + 1) * size)]
         rows = [piece for width, start in spans for piece in inwards[0].rows(width, start)]
     else:
-        size = inwards[0].outputs // queries
+        units = min(place.outputs for place in inwards) // size  # of keys and values
         rows = [piece for place in inwards for piece in place.rows(place.outputs // units)]
+    counts = _head_counts(layers, layer, attention, {"heads": group, "width": group * size})
     if not stack.first_layer_modules or attention is not stack.attention:
-        return _block(output, units, group * size, rows, output.name)
+        return _block(output, units, group * size, rows, output.name, counts)
     # What the first layer holds for all layers has an entry for each head of their self-attention.
     shared = _first_layer_pieces(layers, stack, layer, group)
-    return _block(output, units, group * size, [*rows, *shared], f"{stack.name}.{stack.heads_field}")
+    return _block(output, units, group * size, [*rows, *shared], f"{stack.name}.{stack.heads_field}", counts)
+
+
+def _head_size(layers: Layers, stack: LayerStack, queries: int) -> int:
+    explicit = None if stack.head_dim_field is None else getattr(layers.config, stack.head_dim_field, None)
+    return explicit or getattr(layers.config, layers.architecture.hidden_field) // queries
+
+
+def _head_counts(
+    layers: Layers, layer: nn.Module, attention: Attention, amounts: Mapping[str, int]
+) -> dict[str, int] | None:
+    if attention.head_counts is None:
+        return None
+    return {f"{layers.name(layer)}.{path}": amounts[what] for path, what in attention.head_counts.items()}
 
 
 def _first_layer_pieces(layers: Layers, stack: LayerStack, layer: nn.Module, width: int) -> list[Piece]:
@@ -181,28 +209,42 @@ def _first_layer_pieces(layers: Layers, stack: LayerStack, layer: nn.Module, wid
     ]
 
 
-def _block(output: Place, units: int, width: int, rows: Iterable[Piece], chosen_with: str) -> Block:
+def _block(
+    output: Place,
+    units: int,
+    width: int,
+    rows: Iterable[Piece],
+    chosen_with: str,
+    counts: Mapping[str, int] | None,
+) -> Block:
     (columns,) = output.columns(width)
-    live = columns.sums(columns.parameter.detach() != 0, units) > 0
-    return Block(output.name, live.cpu(), (*rows, columns), chosen_with)
+    if columns.parameter.is_meta:  # nothing is known to be zero
+        live = torch.ones(units, dtype=torch.bool)
+    else:
+        live = columns.sums(columns.parameter.detach() != 0, units) > 0
+    return Block(output.name, live.cpu(), (*rows, columns), chosen_with, counts)
 
 
-def _live_together(blocks: Iterable[Block]) -> dict[str, Tensor]:
+def live_together(blocks: Iterable[Block]) -> dict[str, Tensor]:
+    """Find the units that live in at least one of the blocks that are chosen together.
+
+    Args:
+        blocks: Of one model.
+
+    Returns:
+        By `chosen_with`, shape (units,).
+    """
     live: dict[str, list[Tensor]] = {}
     for block in blocks:
         live.setdefault(block.chosen_with, []).append(block.live)
     return {name: reduce(torch.logical_or, parts) for name, parts in live.items()}
 
 
-def _most_live(blocks: Iterable[Block]) -> int:
-    return max(int(live.sum()) for live in _live_together(blocks).values())
-
-
 def _ffn_width(field: str, blocks: list[Block]) -> Width:
     return Width(
         field=field,
         units=len(blocks[0].live),
-        smallest=max(1, _most_live(blocks)),
+        allowed=tuple(range(1, len(blocks[0].live) + 1)),
         unit="FFN units",
         blocks=tuple(blocks),
         per_unit={field: 1},
@@ -223,10 +265,10 @@ def _heads_width(model: nn.Module, field: str, found: list[tuple[LayerStack, Blo
         if stack.head_dim_field is not None:  # left open it would follow from the number of heads
             fixed[stack.head_dim_field] = columns.width // (queries // units)
     hidden = getattr(config, architecture.hidden_field)
-    allowed = [
+    allowed = tuple(
         count
-        for count in range(max(1, _most_live(blocks)), units)
-        if not architecture.heads_divide_hidden or hidden % (count * per_unit[field]) == 0
-    ]
+        for count in range(1, units + 1)
+        if count == units or not architecture.heads_divide_hidden or hidden % (count * per_unit[field]) == 0
+    )
     unit = "heads" if queries == units else "groups of heads"
-    return Width(field, units, min([*allowed, units]), unit, tuple(blocks), per_unit, fixed)
+    return Width(field, units, allowed, unit, tuple(blocks), per_unit, fixed)

@@ -1,5 +1,4 @@
 import copy
-import itertools
 import json
 import logging
 import re
@@ -11,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import BertModel, GenerationMixin, ModernBertConfig, ModernBertModel, T5EncoderModel
 
-from hf_shrink.architectures import architecture_of, find_layers
+from hf_shrink.architectures import architecture_of
 from hf_shrink.errors import ShrinkError
 from hf_shrink.pruning.compaction import compact
 from hf_shrink.pruning.dead_units import find_widths
@@ -19,63 +18,11 @@ from hf_shrink.pruning.sparse_files import load_sparse, save_sparse
 from hf_shrink.pruning.sparsity import sparsity_report
 from hf_shrink.pruning.targets import as_rows
 from tests.architectures.models import FAMILIES, HEADS, answer, auto_class, tiny_inputs, tiny_model
+from tests.pruning.silencing import GROUPED, LIVE, SINGLE, kill_heads, kill_units, layers_of
 from tests.stock import run_stock
 
-LIVE = (22, 9, 17, 13)  # of 40 units, by layer
 GENERATORS = tuple(family for family in FAMILIES if HEADS[family][0] in ("CausalLM", "Seq2SeqLM", "SpeechSeq2Seq"))
 HEAD_FAMILIES = tuple(family for family in FAMILIES if "heads" in architecture_of(tiny_model(family, "")).cuts)
-
-
-def layers_of(model):
-    layers = find_layers(model)
-    return [
-        (stack, index, layer)
-        for stack in architecture_of(model).stacks
-        for index, layer in enumerate(layers.get(stack.name, ()))
-    ]
-
-
-@torch.no_grad()
-def silence(up, down, dead):
-    """Zero units as masks do: their rows and biases on the way in, their columns on the way out."""
-    as_rows(down, down.weight)[:, dead] = 0
-    for module in up:
-        as_rows(module, module.weight)[dead] = 0
-        if module.bias is not None:
-            module.bias[dead] = 0
-
-
-def kill_units(model, live=LIVE, seed=0):
-    """Let each layer keep another random set of FFN units."""
-    generator = torch.Generator().manual_seed(seed)
-    for stack, index, layer in layers_of(model):
-        block = stack.feed_forward
-        down = layer.get_submodule(block.down)
-        dead = torch.randperm(40, generator=generator)[live[index] :]
-        silence([layer.get_submodule(path) for path in (block.up, block.gate) if path], down, dead)
-    return model
-
-
-def kill_heads(model, live):
-    """Let the attention blocks keep the heads named, block after block: `live` is a list of lists."""
-    chosen = itertools.cycle(live)
-    for stack, _, layer in layers_of(model):
-        for attention in filter(None, (stack.attention, stack.cross_attention)):
-            query, key, value, output = (
-                layer.get_submodule(path)
-                for path in (attention.query, attention.key, attention.value, attention.output)
-            )
-            size = as_rows(query, query.weight).shape[0] // 4
-            units = as_rows(key, key.weight).shape[0] // size  # 2 under grouped queries
-            kept = next(chosen)
-            dead = [unit for unit in range(units) if unit not in kept]
-
-            def wide(width, dead=dead):
-                return [unit * width + i for unit in dead for i in range(width)]
-
-            silence([query], output, wide(4 // units * size))
-            silence([key, value], nn.Linear(units * size, 1), wide(size))
-    return model
 
 
 def load(model, folder, family):
@@ -139,10 +86,6 @@ def test_units_of_every_family(family, tmp_path):
     assert torch.allclose(answer(loaded), answer(smaller), atol=1e-6)
     assert numbers_of(loaded) == numbers_of(smaller)
     assert not {p.data_ptr() for p in model.parameters()} & {p.data_ptr() for p in smaller.parameters()}
-
-
-GROUPED = ([[0], [0], [1], [0]], 2, 1)  # of 2 groups of 2 heads
-SINGLE = ([[0, 2], [2], [2, 0], [0]], 2, 2)
 
 
 @pytest.mark.parametrize("family", HEAD_FAMILIES)

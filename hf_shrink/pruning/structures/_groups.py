@@ -198,6 +198,17 @@ class Layers:
             for layer in found.get(stack.name, ()):
                 yield stack, layer
 
+    def name(self, module: nn.Module) -> str:
+        """What a module is called.
+
+        Args:
+            module: Of the model.
+
+        Returns:
+            Its name in the whole model.
+        """
+        return self._names[id(module)]
+
     def place(self, layer: nn.Module, path: str) -> Place | None:
         """Find a linear map.
 
