@@ -6,6 +6,7 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "CRITERIA": "hf_shrink.pruning.criteria",
+    "LAYER_SCORES": "hf_shrink.pruning.layer_scores",
     "LOSSES": "hf_shrink.distillation.losses",
     "METRICS": "hf_shrink.evaluation.metrics",
     "QUANTIZERS": "hf_shrink.quantization.backends",
@@ -24,10 +25,12 @@ _EXPORTS = {
     "compact": "hf_shrink.pruning.compaction",
     "compare": "hf_shrink.evaluation.comparison",
     "drop_layers": "hf_shrink.pruning.layer_removal",
+    "layer_importance": "hf_shrink.pruning.layer_ranking",
     "load_sparse": "hf_shrink.pruning.sparse_files",
     "make_student": "hf_shrink.distillation.student",
     "measure": "hf_shrink.evaluation.measurement",
     "prune": "hf_shrink.pruning.one_shot",
+    "prune_vocabulary": "hf_shrink.pruning.vocabulary.cut",
     "pruning_sensitivity": "hf_shrink.pruning.sensitivity",
     "push_dataset_to_hub": "hf_shrink.hub.upload",
     "push_to_hub": "hf_shrink.hub.upload",
@@ -35,6 +38,7 @@ _EXPORTS = {
     "register_architecture": "hf_shrink.architectures",
     "save_sparse": "hf_shrink.pruning.sparse_files",
     "sparsity_report": "hf_shrink.pruning.sparsity",
+    "vocabulary_report": "hf_shrink.pruning.vocabulary.report",
 }
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__, _EXPORTS)

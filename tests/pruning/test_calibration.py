@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from hf_shrink.architectures import find_layers
 from hf_shrink.errors import ShrinkError
 from hf_shrink.pruning.calibration import (
     input_norms,
@@ -16,6 +17,7 @@ from hf_shrink.pruning.calibration import (
     run_order,
 )
 from hf_shrink.pruning.criteria.taylor import taylor
+from hf_shrink.pruning.layer_scores.block_influence import block_influence
 from hf_shrink.pruning.targets import LINEAR
 from tests.architectures.models import tiny_model
 from tests.models import tiny_bert_classifier
@@ -185,9 +187,13 @@ def gathered():
         "norms": input_norms(model, names, data),
         "scores": mean_scores(model, {name: module.weight for name, module in names.items()}, data, taylor),
         "loss": {"": torch.tensor(mean_loss(model, data))},
+        "layers": {
+            name: torch.tensor(found) for name, found in block_influence(model, find_layers(model), data).items()
+        },
     }
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_rows(tmp_path):
     run_processes(2, "tests.pruning.test_calibration", tmp_path)
     one, other = (torch.load(tmp_path / f"rank-{rank}.pt") for rank in range(2))
