@@ -12,7 +12,9 @@ def run(*arguments, cwd=None):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, timeout=240)
 
 
-@pytest.mark.parametrize("command", ["quickstart", "distill", "cache-teacher", "prune", "compare", "push", "env"])
+@pytest.mark.parametrize(
+    "command", ["quickstart", "distill", "cache-teacher", "prune", "migrate", "compare", "push", "env"]
+)
 def test_every_command_explains_itself(command):
     done = CliRunner().invoke(main.app, [command, "--help"])
     assert done.exit_code == 0
