@@ -131,7 +131,7 @@ def mean_loss(model: nn.Module, rows: CalibrationRows) -> float:
     sums = torch.zeros(2, dtype=torch.float64)
     with evaluation_mode([model]):
         for batch in rows.batches():
-            weight = _labels_in(batch, rows.task)
+            weight = int(labels_by_row(batch, rows.task).sum())
             if weight:  # a batch of ignored labels alone has no mean
                 sums += weight * torch.tensor([loss_of(model, batch, finite=False).item(), 1.0], dtype=torch.float64)
     device = next(model.parameters()).device
@@ -144,12 +144,21 @@ def mean_loss(model: nn.Module, rows: CalibrationRows) -> float:
 
 
 # ---------------------------------------------------------------------- passes
-def _labels_in(batch: Batch, task: str) -> int:
-    """How many numbers the batch's mean loss is the mean of."""
+def labels_by_row(batch: Batch, task: str) -> Tensor:
+    """How many numbers of each row the batch's mean loss is the mean of.
+
+    Args:
+        batch: With labels.
+        task: Name in `TASKS`.
+
+    Returns:
+        Shape (B,), whole numbers in fp32.
+    """
     labels = batch.get("labels")
     if labels is None or labels.is_floating_point():
-        return len(next(iter(batch.values())))
-    return int(((labels[:, 1:] if task == "causal_lm" else labels) != IGNORED).sum())
+        return torch.ones(len(next(iter(batch.values()))))
+    counted = (labels[:, 1:] if task == "causal_lm" else labels) != IGNORED
+    return counted.reshape(len(labels), -1).sum(1).float()
 
 
 def _inputs_of(model: nn.Module, batch: Batch, *, labels: bool) -> dict[str, Any]:
@@ -227,9 +236,7 @@ def _watch(
 
 
 @torch.no_grad()
-def _run(
-    model: nn.Module, modules: Mapping[str, nn.Module], rows: CalibrationRows, see: Callable[..., None]
-) -> None:
+def _run(model: nn.Module, modules: Mapping[str, nn.Module], rows: CalibrationRows, see: Callable[..., None]) -> None:
     """Run the model, and show what each of the modules has read and made."""
     reached = torch.zeros(len(modules), device=next(model.parameters()).device)
     with ExitStack() as stack:

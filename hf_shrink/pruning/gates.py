@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_shrink.evaluation.modes import evaluation_mode
-from hf_shrink.pruning.calibration import add_over_processes, check_reached, loss_of, only_trainable
+from hf_shrink.pruning.calibration import add_over_processes, check_reached, labels_by_row, loss_of, only_trainable
 from hf_shrink.pruning.calibration_rows import CalibrationRows
 from hf_shrink.pruning.dead_units import Block
 
@@ -49,10 +49,10 @@ def read_gates(model: nn.Module, blocks: Iterable[Block], rows: CalibrationRows,
     count = torch.zeros(1, device=next(model.parameters()).device)
     with evaluation_mode([model]), only_trainable(model, {}), torch.enable_grad(), _hung_in(model, found):
         for batch in rows.batches("Calibrating"):
-            size = len(next(iter(batch.values())))
-            loss = loss_of(model, batch) * size  # the rows' own losses added up
-            _take(found, loss, criterion)
-            count += size
+            labels = labels_by_row(batch, rows.task)
+            count += len(labels)
+            if labels.any():  # the mean of none would be no number
+                _take(found, loss_of(model, batch) * labels.sum(), labels.clamp_min(1), criterion)
     add_over_processes({"count": count, **{f"{name}.reached": gate.reached for name, gate in found.items()}})
     check_reached([name for name, gate in found.items() if not gate.reached])
     add_over_processes({name: gate.scores for name, gate in found.items()})
@@ -72,7 +72,7 @@ class _Gate:
         self.scores = torch.zeros(len(block.live), device=device)
         self.products = torch.zeros(inputs, inputs, device=device)
         self.reached = torch.zeros(1, device=device)
-        self.factors = self.inputs = self.outputs = torch.zeros(0)
+        self.forget()
 
     def enter(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Let the inputs through factors that are 1, one for each row and unit."""
@@ -82,27 +82,34 @@ class _Gate:
         gated = self.inputs.unflatten(-1, (-1, self.width)) * self.factors
         return (gated.flatten(-2), *args[1:])
 
+    def forget(self) -> None:
+        """Take no batch for one in which the projection had no part."""
+        self.inputs = torch.zeros(0)
+        self.factors, self.outputs = (torch.zeros(0, requires_grad=True) for _ in range(2))
+
     def leave(self, module: nn.Module, args: tuple[Any, ...], outputs: Tensor) -> None:
         self.outputs = outputs
 
-    def add(self, of_factors: Tensor, of_outputs: Tensor, criterion: Criterion) -> None:
-        """Take a batch: the gradients of the factors, and of the projection's outputs (B, T, D)."""
+    def add(self, of_factors: Tensor, of_outputs: Tensor, labels: Tensor, criterion: Criterion) -> None:
+        """Take a batch: gradients of the sum over its labels, so many a row (B,); of the outputs (B, T, D)."""
         self.reached.fill_(1)
         factors = self.factors.detach().flatten(1).float()
-        self.scores += criterion(factors, of_factors.flatten(1).float()).sum(0)
+        own = of_factors.flatten(1).float() / labels.to(factors.device)[:, None]  # of the rows' own means
+        self.scores += criterion(factors, own).sum(0)
         energy = of_outputs.float().square().sum(-1, keepdim=True)  # (B, T, 1); none where there is padding
         energy = energy / energy.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
         weighted = (self.inputs.detach().float() * energy.sqrt()).flatten(0, 1)
         self.products.addmm_(weighted.T, weighted)
 
 
-def _take(gates: Mapping[str, _Gate], loss: Tensor, criterion: Criterion) -> None:
+def _take(gates: Mapping[str, _Gate], loss: Tensor, labels: Tensor, criterion: Criterion) -> None:
     wanted = [tensor for gate in gates.values() for tensor in (gate.factors, gate.outputs)]
     check_reached([] if loss.requires_grad else list(gates))
     gradients = iter(torch.autograd.grad(loss, wanted, allow_unused=True))
     for gate, of_factors, of_outputs in zip(gates.values(), gradients, gradients, strict=True):
         if of_factors is not None and of_outputs is not None:
-            gate.add(of_factors, of_outputs, criterion)
+            gate.add(of_factors, of_outputs, labels, criterion)
+        gate.forget()
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def even_shapes(parts: Parts, limits: Limits) -> Iterator[Shape]:
 
     Yields:
         For every number of layers and of heads with which the limits can be met, the shape with the widest
-        feed-forward blocks.
+        feed-forward blocks; none that lies within another with as many layers.
     """
     heads, neurons = heads_and_neurons(parts.widths)
     shares = _shares(neurons)
@@ -88,8 +88,10 @@ def even_shapes(parts: Parts, limits: Limits) -> Iterator[Shape]:
             fitting = bisect_left(counts, True, key=lambda each: not limits.met_by(_even_cost(parts, dropped, each)))
             if fitting:
                 yield _even(parts, dropped, counts[fitting - 1])
-            if fitting == len(counts) and share == 1:  # all shapes to come are within this one
-                return
+            if fitting == len(counts):  # those with fewer heads are within this one
+                if share == 1:  # and those with fewer layers
+                    return
+                break
 
 
 def uneven_shapes(parts: Parts, limits: Limits) -> Iterator[Shape]:
@@ -112,8 +114,9 @@ def uneven_shapes(parts: Parts, limits: Limits) -> Iterator[Shape]:
                 for name in names:
                     kept[name][unit] = False
                 cost = cost - _unit_cost(parts, names)
-        if limits.met_by(cost):
-            yield Shape(dropped, kept)
+        if not limits.met_by(cost):
+            continue
+        yield Shape(dropped, kept)
         if all(units.all() for units in kept.values()):  # all shapes to come are within this one
             return
 
