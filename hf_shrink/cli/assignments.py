@@ -1,4 +1,4 @@
-"""`--set NAME=VALUE`: any training argument that has no option of its own."""
+"""NAME=VALUE: `--set` for any training argument that has no option of its own, and what else is written so."""
 
 from typing import Annotated, Any
 
@@ -13,11 +13,15 @@ Assignments = Annotated[
 ]
 
 
-def read_assignments(items: list[str] | None) -> dict[str, Any]:
+def read_assignments(
+    items: list[str] | None, option: str = "--set", example: str = "warmup_steps=100"
+) -> dict[str, Any]:
     """Read what was set.
 
     Args:
         items: Such as "warmup_steps=100"; the value is YAML.
+        option: What the user calls it.
+        example: What an error shows.
 
     Returns:
         Values by name, with underscores.
@@ -29,6 +33,6 @@ def read_assignments(items: list[str] | None) -> dict[str, Any]:
     for item in items or []:
         name, equals, value = item.partition("=")
         if not equals or not name.strip():
-            raise ShrinkError(f"`--set` must be NAME=VALUE, got {item!r}. Write for instance --set warmup_steps=100.")
+            raise ShrinkError(f"`{option}` must be NAME=VALUE, got {item!r}. Write for instance {option} {example}.")
         values[name.strip().replace("-", "_")] = yaml.safe_load(value)
     return values

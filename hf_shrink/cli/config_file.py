@@ -20,9 +20,16 @@ def _read(context: typer.Context, parameter: typer.CallbackParam, path: Path | N
             close = difflib.get_close_matches(key, [str(name) for name in known], n=1)
             hint = f"Did you mean {close[0]!r}?" if close else f"The options are {sorted(known)}."
             raise ShrinkError(f"`--config` must hold options of this command, but {path} has {key!r}. {hint}")
-    given = {key.replace("-", "_"): value for key, value in values.items()}
+    given = {key.replace("-", "_"): _as_given(value) for key, value in values.items()}
     context.default_map = {**given, **(context.default_map or {})}
     return path
+
+
+def _as_given(value: Any) -> Any:
+    """A mapping as it is written on the command line: NAME=VALUE, one after the other."""
+    if not isinstance(value, dict):
+        return value
+    return [f"{name}={yaml.safe_dump(one, default_flow_style=True).split(chr(10))[0]}" for name, one in value.items()]
 
 
 def _mapping(path: Path) -> dict[str, Any]:

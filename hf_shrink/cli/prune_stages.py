@@ -7,8 +7,11 @@ from datasets import Dataset
 from rich.console import Console
 from transformers import PreTrainedModel, Trainer
 
+from hf_shrink.architectures import architecture_of
 from hf_shrink.cli.distill_settings import choose_preset, choose_task_metric, method_use
-from hf_shrink.cli.prune_settings import CUT, Pruning, check_options, make_arguments, pruning_configs, pruning_use
+from hf_shrink.cli.prune_methods import pruning_use, search_use, vocabulary_use
+from hf_shrink.cli.prune_outcome import Outcome, save_masked, save_plain, save_searched
+from hf_shrink.cli.prune_settings import Pruning, Words, check_options, make_arguments, pruning_configs
 from hf_shrink.cli.report_table import print_report
 from hf_shrink.cli.training_rows import number_labels
 from hf_shrink.distillation import DistillationTrainer
@@ -27,16 +30,12 @@ from hf_shrink.inputs import (
     model_name,
     tokenize_rows,
 )
+from hf_shrink.inputs.columns import TOKENIZED
 from hf_shrink.inputs.remote import looks_like_path
-from hf_shrink.pruning import PruningCallback, compact, prune, sparsity_report
-from hf_shrink.pruning.sparsity import PLAIN_FILES, SparsityReport
+from hf_shrink.inputs.tasks import inner_model
+from hf_shrink.pruning import PruningCallback, explain_export, prune, prune_vocabulary, vocabulary_report
+from hf_shrink.pruning.search import NAMES, SEARCHED
 from hf_shrink.pruning.structures import make_structure
-
-NOT_CUT = (
-    "Nothing was cut out of the matrices: in a stock model all layers are equally wide, and the one that keeps most "
-    "says how wide. --scope local prunes all alike."
-)
-CALIBRATION_SIZE = 256
 
 
 def run_pruning(options: Pruning) -> ShrinkReport:
@@ -53,21 +52,33 @@ def run_pruning(options: Pruning) -> ShrinkReport:
     train = load_rows(options.dataset, split=options.train_split) if options.reads_rows else None
     tokenizer, model = load_processing_class(options.model), load_model(options.model)
     task, metric = _check_model(model, options)
-    if options.train:
-        uses = _train(model, tokenizer, train, task, options)
-    else:
-        model, uses = _prune(model, tokenizer, train, options), (pruning_use(options, None),)
-    notes = _save(model, tokenizer, options)
+    own = tokenizer  # what the pruned model reads with
+    uses: tuple[MethodUse, ...] = ()
+    notes: tuple[str, ...] = ()
+    if options.words is not None:
+        _check_texts(test, train)
+        model, own, uses, notes = _prune_words(model, tokenizer, test, options.words, options)
+    outcome, more = _prune_weights(model, own, train, task, options)
+    uses, notes = (*uses, *more), (*notes, *outcome.notes)
     report = compare(
         options.model,
-        options.output_dir,
+        outcome.saved,
         test,
         metric=metric,
-        processing_class=tokenizer,
+        processing_class=[tokenizer, own],
         provenance=_provenance(options, task, uses, notes),
         **options.columns,
     )
     return _write(replace(report, dataset=dataset_name(options.dataset), split=options.eval_split), options)
+
+
+def print_layouts(model: str) -> None:
+    """Print how a model can be saved.
+
+    Args:
+        model: Folder or Hub id.
+    """
+    Console().print(str(explain_export(load_model(model))), soft_wrap=True, markup=False, highlight=False)
 
 
 def _check_model(model: Any, options: Pruning) -> tuple[str, str]:
@@ -79,24 +90,92 @@ def _check_model(model: Any, options: Pruning) -> tuple[str, str]:
             f"{task}. Prune it in Python, with prune() or PruningCallback."
         )
     metric = choose_task_metric(options.metric, task, model.config.num_labels)
+    if options.constraints is not None:
+        architecture_of(inner_model(model))
     for config in pruning_configs(options):
         make_structure(model, config.structure, config.targets, config.ignore)
     return task, metric
 
 
-# ---------------------------------------------------------------------- without training
-def _prune(model: PreTrainedModel, tokenizer: Any, rows: Dataset | None, options: Pruning) -> Any:
+# ---------------------------------------------------------------------- vocabulary
+def _check_texts(*datasets: Dataset | None) -> None:
+    for rows in datasets:
+        if rows is not None and set(TOKENIZED) & set(rows.column_names):
+            raise ShrinkError(
+                "`dataset` must hold texts with --vocabulary, after which tokens have other numbers, got rows that "
+                f"are tokenised already: {rows.column_names}. Give the rows as they were before."
+            )
+
+
+def _prune_words(
+    model: PreTrainedModel, tokenizer: Any, test: Dataset, words: Words, options: Pruning
+) -> tuple[PreTrainedModel, Any, tuple[MethodUse, ...], tuple[str, ...]]:
+    """A smaller model with its tokenizer, and what is said of them."""
+    # The corpus's own columns, which may bear other names than those of the rows.
+    column = options.text_column if words.corpus == options.dataset else None
+    smaller, own = prune_vocabulary(
+        model, tokenizer, words.corpus, words.min_count, words.keep, split=words.split, text_column=column
+    )
+    found = vocabulary_report(tokenizer, own, test, text_column=options.text_column)
+    note = f"Vocabulary, on the rows that it was compared on: {found}."
+    return smaller, own, (vocabulary_use(words, found),), (note,)
+
+
+# ---------------------------------------------------------------------- weights
+def _prune_weights(
+    model: PreTrainedModel, tokenizer: Any, train: Dataset | None, task: str, options: Pruning
+) -> tuple[Outcome, tuple[MethodUse, ...]]:
+    """Prune and save, and say how it was done."""
+    if not options.weights_go:
+        return save_plain(model, tokenizer, options), ()
+    if options.constraints is not None:
+        smaller = _search(model, tokenizer, train, options)
+        outcome = save_searched(model, smaller, tokenizer, options)
+        rows = min(options.rows_read, len(train or ()))
+        return outcome, (search_use(options, _may_go(model, options), outcome.layout, rows),)
+    if options.train:
+        uses = _train(model, tokenizer, train, task, options)
+        return save_masked(model, tokenizer, options), uses
+    pruned = _prune(model, tokenizer, train, options)
+    return save_masked(pruned, tokenizer, options), (pruning_use(options, None),)
+
+
+def _search(model: PreTrainedModel, tokenizer: Any, rows: Dataset | None, options: Pruning) -> Any:
     return prune(
         model,
-        method=options.method,
+        method=options.criterion,
+        structure=options.structures,
+        constraints=options.constraints,
+        calibration_dataset=rows,
+        calibration_size=options.rows_read,
+        processing_class=tokenizer,
+        seed=options.seed,
+        **options.search,
+        **options.columns,
+    )
+
+
+def _may_go(model: PreTrainedModel, options: Pruning) -> list[str]:
+    """What could go, of layers, heads and neurons."""
+    native = {NAMES[cut] for cut in architecture_of(inner_model(model)).cuts if cut in NAMES}
+    asked = options.structures or SEARCHED
+    return [name for name in asked if name in native or not options.uniform]
+
+
+# ---------------------------------------------------------------------- without training
+def _prune(model: PreTrainedModel, tokenizer: Any, rows: Dataset | None, options: Pruning) -> Any:
+    given = {} if options.max_module_sparsity is None else {"max_module_sparsity": options.max_module_sparsity}
+    return prune(
+        model,
+        method=options.criterion,
         structure=options.structures,
         sparsity=options.sparsity,
         scope=options.compared,
-        max_module_sparsity=options.max_module_sparsity,
         calibration_dataset=rows,
-        calibration_size=options.calibration_size or CALIBRATION_SIZE,
+        calibration_size=options.rows_read,
         processing_class=tokenizer,
         seed=options.seed,
+        **given,
         **options.patterns,
         **options.columns,
     )
@@ -142,37 +221,6 @@ def _training_rows(train: Dataset, tokenizer: Any, model: Any, task: str, option
 
 
 # ---------------------------------------------------------------------- what came of it
-def _save(model: PreTrainedModel, tokenizer: Any, options: Pruning) -> tuple[str, ...]:
-    """Save the pruned model, smaller where it can be cut, and say what its zeros are good for."""
-    found = sparsity_report(model.eval(), **options.patterns)
-    model.save_pretrained(options.output_dir)
-    tokenizer.save_pretrained(options.output_dir)
-    share = f"{100 * found.prunable.share:.1f} % of the weights that pruning covers"
-    notes = [f"{share} are zero."]
-    cuttable = set(CUT) & set(options.structures)
-    if cuttable and (cuts := _cuts(found)):
-        smaller = compact(model)
-        smaller.save_pretrained(options.output_dir)
-        found = sparsity_report(smaller, **options.patterns)
-        notes = [
-            f"{share} were zero before the cut: {' and '.join(cuts)} in every layer. Of what is left, "
-            f"{100 * found.prunable.share:.1f} % are zero."
-        ]
-    elif cuttable:
-        notes.append(NOT_CUT)
-    if found.prunable.zeros:
-        notes.append(PLAIN_FILES)
-    return tuple(notes)
-
-
-def _cuts(found: SparsityReport) -> list[str]:
-    return [
-        f"`{units.field}` from {units.width} to {units.smallest}"
-        for units in found.dead_units or ()
-        if units.smallest < units.width
-    ]
-
-
 def _provenance(options: Pruning, task: str, uses: tuple[MethodUse, ...], notes: tuple[str, ...]) -> Provenance:
     trained_on = () if looks_like_path(options.dataset) or not options.train else (options.dataset,)
     return Provenance(

@@ -65,7 +65,7 @@ def model_card(report: ShrinkReport, *, entry: int = -1, repo_id: str | None = N
         is_original=position == 0,
         verdict=None if position == 0 else report.verdict(position),
         headline=_headline(report, model, position),
-        loading=loading_code(report.task, source, method),
+        loading=loading_code(report.task, source, method, remote=_is_remote(methods)),
         session=session_code(source, repo_id is None) if is_onnx(method) else None,
         limits=_limits(report, model, method, position),
         version=None if report.environment is None else report.environment.hf_shrink,
@@ -197,6 +197,11 @@ def _methods(report: ShrinkReport, position: int) -> tuple[MethodUse, ...]:
 
 def _last_method(entry: Entry, methods: Sequence[MethodUse]) -> str | None:
     return entry.method or (methods[-1].name if methods else None)
+
+
+def _is_remote(methods: Sequence[MethodUse]) -> bool:
+    """Whether a pruning left files that stock classes cannot load."""
+    return any(use.options.get("layout") == "remote" for use in methods)
 
 
 def _headline(report: ShrinkReport, entry: Entry, position: int) -> str:

@@ -21,13 +21,14 @@ def is_onnx(method: str | None) -> bool:
     return method is not None and method.startswith("onnx-")
 
 
-def loading_code(task: str, source: str, method: str | None) -> str:
+def loading_code(task: str, source: str, method: str | None, *, remote: bool = False) -> str:
     """Code that loads a model and calls it once.
 
     Args:
         task: Name in `TASKS`; for any other the headless model is loaded.
         source: Hub id, or a folder.
         method: How it was made; ONNX methods load through Optimum.
+        remote: Whether a modelling file lies beside the weights.
 
     Returns:
         Python that needs no hf_shrink.
@@ -41,7 +42,7 @@ def loading_code(task: str, source: str, method: str | None) -> str:
         "",
         f'source = "{source}"',
         f"{variable} = {processor}.from_pretrained(source)",
-        f"model = {auto_class}.from_pretrained(source)",
+        f"model = {auto_class}.from_pretrained(source{', trust_remote_code=True' if remote else ''})",
         f'inputs = {call}, return_tensors="pt")',
         _answer(task, variable),
     ]

@@ -19,3 +19,14 @@ def rows(tmp_path_factory):
 def run(monkeypatch):
     """The command line in this process, and the trainers that it made."""
     return watch(monkeypatch)
+
+
+@pytest.fixture
+def pruned(run, teacher, rows, tmp_path):
+    """Run `prune` on the classifier, once; what it printed."""
+
+    def call(*more):
+        done = run("prune", "--model", teacher, "--dataset", rows, "--output-dir", tmp_path / "out", *more)
+        return " ".join(done.output.split())
+
+    return call

@@ -1,14 +1,16 @@
 """What the tests of `distill` and `cache-teacher` share: a tiny teacher and rows on disk, and a look into the run."""
 
+import json
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from datasets import ClassLabel, Dataset
+from transformers import Trainer
 from typer.testing import CliRunner
 
-from hf_shrink.cli import distill_stages, main
+from hf_shrink.cli import distill_stages, main, prune_stages
 from hf_shrink.distillation import DistillationTrainer
 from hf_shrink.evaluation import compare
 from tests.distillation.tasks import TASK_CASES, TEXTS
@@ -57,15 +59,31 @@ class Runs:
         return next(entry for entry in reversed(self.last.state.log_history) if "loss" in entry)
 
 
+def report(folder: Path) -> dict[str, Any]:
+    """What a run left as its report."""
+    return json.loads((folder / "shrink_report.json").read_text())
+
+
+def used(folder: Path) -> dict[str, Any]:
+    """What the report says of the one method."""
+    (method,) = report(folder)["provenance"]["methods"]
+    return method
+
+
 def watch(monkeypatch: Any) -> Runs:
     """Keep the trainers, and leave out of the comparison what takes seconds."""
     runs = Runs()
 
-    class Watched(DistillationTrainer):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            runs.trainers.append(self)
+    def watched(trainer: Any) -> Any:
+        class Watched(trainer):
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                runs.trainers.append(self)
 
-    monkeypatch.setattr(distill_stages, "DistillationTrainer", Watched)
-    monkeypatch.setattr(distill_stages, "compare", partial(compare, latency_runs=0, peak_memory=False))
+        return Watched
+
+    for stages, trainers in ((distill_stages, [DistillationTrainer]), (prune_stages, [Trainer, DistillationTrainer])):
+        for trainer in trainers:
+            monkeypatch.setattr(stages, trainer.__name__, watched(trainer))
+        monkeypatch.setattr(stages, "compare", partial(compare, latency_runs=0, peak_memory=False))
     return runs

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from functools import partial
 
 import pytest
 import torch
@@ -10,62 +9,26 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, Trainer, TrainingArguments
 from typer.main import get_command
 
-from hf_shrink.cli import prune_stages
+from hf_shrink.cli import prune_outcome, prune_stages
 from hf_shrink.cli.distill_settings import DEFAULTS
 from hf_shrink.cli.main import app
-from hf_shrink.cli.prune_stages import CALIBRATION_SIZE
+from hf_shrink.cli.prune_outcome import NOT_CUT
+from hf_shrink.cli.prune_settings import CALIBRATION_SIZE, SEARCH_SIZE
 from hf_shrink.distillation import DistillationTrainer
 from hf_shrink.distillation.presets import PRESETS
 from hf_shrink.errors import ShrinkError
-from hf_shrink.evaluation import compare
 from hf_shrink.pruning import CRITERIA, PruningConfig, prune, sparsity_report
+from hf_shrink.pruning.constraints import CONSTRAINTS
+from hf_shrink.pruning.layouts import LAYOUTS
 from hf_shrink.pruning.schedule import SCHEDULES
+from hf_shrink.pruning.search import SEARCHED
 from hf_shrink.pruning.sparsity import PLAIN_FILES
-from tests.cli.distilling import save_rows, save_teacher
+from tests.cli.distilling import report, save_rows, save_teacher, used
 from tests.cli.test_distill import TASK_ROWS
 from tests.cli.test_main import run as run_in_process
 from tests.distillation.tasks import TEXTS
 
 ONCE = ("--train", "--set", "max_steps=4")
-
-
-@pytest.fixture
-def run(run, monkeypatch):
-    """The command line in this process; of the trainers it keeps those of `prune`."""
-
-    def watched(trainer):
-        class Watched(trainer):
-            def __init__(self, *args, **kwargs):
-                super().__init__(*args, **kwargs)
-                run.trainers.append(self)
-
-        return Watched
-
-    for trainer in (Trainer, DistillationTrainer):
-        monkeypatch.setattr(prune_stages, trainer.__name__, watched(trainer))
-    monkeypatch.setattr(prune_stages, "compare", partial(compare, latency_runs=0, peak_memory=False))
-    return run
-
-
-@pytest.fixture
-def pruned(run, teacher, rows, tmp_path):
-    """Run the command on the classifier, once; what it printed."""
-
-    def call(*more):
-        done = run("prune", "--model", teacher, "--dataset", rows, "--output-dir", tmp_path / "out", *more)
-        return " ".join(done.output.split())
-
-    return call
-
-
-def report(folder):
-    return json.loads((folder / "shrink_report.json").read_text())
-
-
-def used(folder):
-    """What the report says of the method."""
-    (method,) = report(folder)["provenance"]["methods"]
-    return method
 
 
 def zeros(folder, **patterns):
@@ -203,7 +166,7 @@ def test_neurons_are_cut_out_of_every_layer(pruned, tmp_path, teacher, mode):
 @pytest.mark.parametrize("mode", [(), ONCE])
 def test_the_cut_model_answers_as_the_masked_one(pruned, tmp_path, monkeypatch, mode):
     pruned("--structure", "neurons", "--sparsity", 0.5, *mode)
-    monkeypatch.setattr(prune_stages, "compact", lambda model: model)
+    monkeypatch.setattr(prune_outcome, "compact", lambda model: model)
     pruned("--structure", "neurons", "--sparsity", 0.5, "--output-dir", tmp_path / "masked", *mode)
     cut, masked = (AutoModelForSequenceClassification.from_pretrained(tmp_path / name) for name in ("out", "masked"))
     assert masked.config.intermediate_size == 64
@@ -224,7 +187,7 @@ def test_heads_and_neurons_are_cut_where_the_config_can_say_so(run, tmp_path):
 def test_what_cannot_be_cut_keeps_its_zeros_and_says_so(pruned, tmp_path):
     first_layer = ("--targets", r"re:.*layer\.0\.(intermediate|output)")
     said = pruned("--structure", "neurons", "--sparsity", 0.5, *first_layer)
-    assert prune_stages.NOT_CUT in said
+    assert NOT_CUT in said
     assert PLAIN_FILES in said
     assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").config.intermediate_size == 64
     assert zeros(tmp_path / "out").zeros == 32 * 32 * 2
@@ -349,19 +312,26 @@ def test_the_help_says_the_defaults():
     options = {option.name: option for option in get_command(app).commands["prune"].params}
     training = {field.name: field.default for field in dataclasses.fields(TrainingArguments)} | DEFAULTS
     names = ["num_train_epochs", "learning_rate", "per_device_train_batch_size"]
-    expected = {name: training[name] for name in names} | {"calibration_size": CALIBRATION_SIZE}
+    expected = {name: training[name] for name in names}
     config = PruningConfig()
     lists = {"targets": config.targets[0], "ignore": config.ignore[0]}
     schedule = ("initial_sparsity", "schedule", "start_step", "end_step", "pruning_frequency", "milestones")
     expected |= lists | {name: getattr(config, name) for name in (*schedule, "score_learning_rate")}
+    expected |= {
+        "max_module_sparsity": config.max_module_sparsity,
+        "method": f"{config.method}, with --constraint fisher",
+        "structure": f"{config.structure}, with --constraint all that a stock model can lose",
+        "calibration_size": f"{CALIBRATION_SIZE}, with --constraint {SEARCH_SIZE}",
+    }
     for name, value in expected.items():
         assert options[name].default is None
         assert options[name].help.endswith(f"default: {value}."), name
-    for name in ("method", "structure", "max_module_sparsity"):
-        assert options[name].default == getattr(config, name)
 
 
 def test_the_help_names_all_there_is():
     options = {option.name: option.help for option in get_command(app).commands["prune"].params}
     assert all(name in options["method"] for name in CRITERIA)
     assert all(name in options["schedule"] for name in SCHEDULES)
+    assert all(name in options["constraint"] for name in CONSTRAINTS)
+    assert all(name in options["structure"] for name in SEARCHED)
+    assert all(name in options["layout"] for name in LAYOUTS)
