@@ -15,6 +15,7 @@ from hf_shrink.pruning.dead_units import Block, find_blocks, live_together
 from hf_shrink.versions import base_model
 
 RECORD = "hf_shrink_shapes"  # the config field that modeling_hf_shrink.py reads
+PRUNED_HEADS = "pruned_heads"  # the one in which transformers 4 keeps what its prune_heads took out
 SIZES: dict[type, dict[str, tuple[str, int]]] = {  # numbers that a module keeps of its weight's shape
     nn.Linear: {"out_features": ("weight", 0), "in_features": ("weight", 1)},
     nn.Embedding: {"num_embeddings": ("weight", 0), "embedding_dim": ("weight", 1)},
@@ -93,9 +94,9 @@ def fill_up(model: PreTrainedModel) -> PreTrainedModel:
         ShrinkError: If more differs than numbers of units.
     """
     stock = stock_class(model)
-    plain: dict[str, Any] = {RECORD: None} if is_recorded(model) else {}
+    plain: dict[str, Any] = {field: {} for field in (RECORD, PRUNED_HEADS) if vars(model.config).get(field)}
     skeleton = build_skeleton(model, plain, model_class=stock)
-    if type(model) is stock and not _differing(model, skeleton):
+    if type(model) is stock and not plain and not _differing(model, skeleton):
         return model
     tensors: dict[int, Tensor] = {}
     numbers: Shapes = {}
@@ -109,27 +110,13 @@ def fill_up(model: PreTrainedModel) -> PreTrainedModel:
     names = {name.rpartition(".")[0] for name, parameter in model.named_parameters() if id(parameter) in tensors}
     _write_numbers(filled, {name: _sizes(filled.get_submodule(name)) for name in names})
     _write_numbers(filled, numbers)
-    for config in configs_of(filled):
-        for field in (RECORD, "auto_map") if is_recorded(model) else ():
-            vars(config).pop(field, None)
+    _forget(filled)
     if differing := _differing(filled, skeleton):
         raise ShrinkError(
             "`model` must be as its config describes it but for FFN units and heads, got another shape of "
             f"{', '.join(differing[:3])}. Merge adapters and undo other changes first."
         )
     return filled
-
-
-def is_recorded(model: PreTrainedModel) -> bool:
-    """Whether a model's config holds its free shape.
-
-    Args:
-        model: Any model.
-
-    Returns:
-        True for what `cut_freely` made, and what was loaded from its files.
-    """
-    return vars(model.config).get(RECORD) is not None
 
 
 def stock_class(model: PreTrainedModel) -> type[PreTrainedModel]:
@@ -183,6 +170,18 @@ def _write_numbers(model: nn.Module, shapes: Shapes) -> None:
 def _start_of(model: nn.Module, part: nn.Module) -> str:
     names = {id(module): name for name, module in model.named_modules()}
     return f"{names[id(part)]}." if names[id(part)] else ""
+
+
+def _forget(model: nn.Module) -> None:
+    """Let configs and modules say nothing any more of units that were missing."""
+    for config in configs_of(model):
+        if vars(config).pop(RECORD, None):
+            vars(config).pop("auto_map", None)
+        if vars(config).get(PRUNED_HEADS):
+            setattr(config, PRUNED_HEADS, {})
+    for module in model.modules():
+        if vars(module).get(PRUNED_HEADS):
+            setattr(module, PRUNED_HEADS, set())
 
 
 def _widen(block: Block, full: Block, tensors: dict[int, Tensor]) -> None:

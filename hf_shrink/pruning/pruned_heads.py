@@ -22,12 +22,12 @@ from hf_shrink.architectures.gpt2 import GPT2
 from hf_shrink.architectures.vit import VIT
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.remote import LOAD_ERRORS, explain_hub_error, looks_like_path
+from hf_shrink.pruning.free_shapes import PRUNED_HEADS
 from hf_shrink.pruning.layouts import Layout, SavedModel, save_pruned
 from hf_shrink.versions import VIT_4
 
 logger = logging.getLogger(__name__)
 
-FIELD = "pruned_heads"
 FAMILIES = (BERT, ROBERTA, DISTILBERT, VIT, GPT2)  # whose models transformers 4 could prune
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 NOT_COPIED = (".safetensors", ".bin", ".h5", ".msgpack", ".index.json", ".onnx")
@@ -101,7 +101,9 @@ def _read_config(folder: Path) -> tuple[PretrainedConfig, dict[int, set[int]]]:
     if not (folder / "config.json").is_file():
         raise ShrinkError(f"`checkpoint` must hold a config.json, but {folder} does not. Check the path.")
     fields = json.loads((folder / "config.json").read_text())
-    pruned = {int(layer): {int(head) for head in heads} for layer, heads in (fields.pop(FIELD, None) or {}).items()}
+    pruned = {
+        int(layer): {int(head) for head in heads} for layer, heads in (fields.pop(PRUNED_HEADS, None) or {}).items()
+    }
     pruned = {layer: heads for layer, heads in pruned.items() if heads}
     model_type = fields.get("model_type")
     types = sorted(name for family in FAMILIES for name in family.model_types)
@@ -112,8 +114,8 @@ def _read_config(folder: Path) -> tuple[PretrainedConfig, dict[int, set[int]]]:
         )
     if not pruned:
         raise ShrinkError(
-            f"`checkpoint` must have `{FIELD}` in its config, but {folder} has none: there is nothing to migrate. "
-            "Load it with from_pretrained()."
+            f"`checkpoint` must have `{PRUNED_HEADS}` in its config, but {folder} has none: there is nothing to "
+            "migrate. Load it with from_pretrained()."
         )
     return CONFIG_MAPPING[model_type].from_dict(fields), pruned
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
 from hf_shrink.errors import ShrinkError
-from hf_shrink.pruning.layouts import MODELING_FILE
+from hf_shrink.pruning.layouts import MODELING_FILE, save_pruned
 from hf_shrink.pruning.pruned_heads import migrate_pruned_heads
 from tests.architectures.models import HEADS, answer, auto_class, tiny_model
 from tests.models import tiny_tokenizer
@@ -117,6 +117,9 @@ def test_what_transformers_4_wrote_itself(family, tmp_path):
     assert all(torch.equal(own[name], by_hand[name]) for name in own)
     migrate_pruned_heads(tmp_path / "4", tmp_path / "out")
     assert torch.allclose(answer(load(family, tmp_path / "out")), answer(model), atol=1e-6, rtol=0)
+    assert save_pruned(model, tmp_path / "in memory").layout == "pad"  # what 5 would not load is not written
+    assert torch.allclose(answer(load(family, tmp_path / "in memory")), answer(model), atol=1e-6, rtol=0)
+    assert not AutoConfig.from_pretrained(tmp_path / "in memory").pruned_heads
 
 
 @pytest.mark.parametrize("kind", ["shards", "pickle", "pickled shards"])
@@ -169,7 +172,7 @@ def test_what_is_refused(tmp_path):
         return folder
 
     for name, changes, message in (
-        ("none", {"pruned_heads": {}}, "nothing to migrate"),
+        ("none", {"pruned_heads": {}}, "there is nothing to migrate"),
         ("others", {"pruned_heads": {"0": [1], "2": [0]}}, r"must hold 3 of 4 heads.*got the shape \(.*16"),
         ("beyond", {"pruned_heads": {"0": [1], "2": [0, 3], "9": [0]}}, r"but lacks \[9\]"),
         ("family", {"model_type": "llama"}, "could prune .*got model_type 'llama'"),
