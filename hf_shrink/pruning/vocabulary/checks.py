@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from hf_shrink.errors import ShrinkError
+from hf_shrink.pruning.cuts import build_skeleton, check_plain
 from hf_shrink.pruning.vocabulary.definition import Definition
-from hf_shrink.pruning.vocabulary.embedding_rows import check_twin, stock_twin, token_embeddings
+from hf_shrink.pruning.vocabulary.embedding_rows import check_twin, token_embeddings
 
 
 def check_tokenizer(argument: str, tokenizer: Any) -> None:
@@ -75,22 +76,13 @@ def check_model(model: Any, definition: Definition) -> None:
         definition: Of its tokenizer.
 
     Raises:
-        ShrinkError: If it is not a plain float model in memory, or has fewer rows than the tokenizer has ids.
+        ShrinkError: If it has fewer rows than the tokenizer has ids.
     """
-    name = type(model).__name__
-    if not isinstance(model, PreTrainedModel):
-        raise ShrinkError(f"`model` must be a transformers model, got {name}. For PEFT give merge_and_unload().")
-    weights = list(model.parameters())
-    if vars(model.config).get("quantization_config") is not None or not all(w.is_floating_point() for w in weights):
-        raise ShrinkError(f"`model` must have float weights, got a quantized {name}. Cut before you quantize.")
-    if any(weight.is_meta for weight in weights):
-        raise ShrinkError(
-            f"`model` must be in memory, got a {name} with weights on the meta device. Load it without offloading."
-        )
+    check_plain(model, "cut")
     rows, largest = len(token_embeddings(model).get_parameter("weight")), max(definition.tokens)
     if largest >= rows:
         raise ShrinkError(
             f"`tokenizer` must have ids below {rows}, the rows of the model's embeddings, got {largest}. "
             "Load the model's own, or call model.resize_token_embeddings() and train the new tokens first."
         )
-    check_twin(model, stock_twin(model))
+    check_twin(model, build_skeleton(model, {}))

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -99,7 +100,7 @@ def _choose(
         rows,
         max(definition.tokens) + 1,
         unknown=definition.unknown,
-        path=None if path is None else lambda word: path(definition.model, word),
+        path=None if path is None else partial(path, definition.model),
     )
     kept = {int(i) for i in (seen.counts >= min_count).nonzero()[0]}
     kept |= wanted | seen.on_the_way | definition.named_ids()

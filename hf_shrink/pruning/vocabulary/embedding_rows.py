@@ -1,16 +1,14 @@
 """The rows of a model that belong to tokens: of embeddings, tied or untied heads, and biases."""
 
-import copy
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from torch import nn
 from transformers import PreTrainedModel
 
 from hf_shrink.architectures import architecture_of
 from hf_shrink.errors import ShrinkError
+from hf_shrink.pruning.cuts import build_skeleton, copy_with
 from hf_shrink.pruning.vocabulary.token_ids import configs_of, renumber
 from hf_shrink.versions import base_model
 
@@ -52,20 +50,6 @@ def fixed_padding(model: PreTrainedModel) -> int | None:
     return positions.padding_idx if isinstance(positions, nn.Embedding) else None
 
 
-def stock_twin(model: PreTrainedModel, config: Any = None) -> PreTrainedModel:
-    """Build what transformers builds from a config, without weights.
-
-    Args:
-        model: Gives the class, and the config if no other is given.
-        config: Another one.
-
-    Returns:
-        The twin, on the meta device.
-    """
-    with init_empty_weights(include_buffers=False):
-        return type(model)._from_config(copy.deepcopy(config or model.config), dtype=model.dtype)
-
-
 def check_twin(model: PreTrainedModel, twin: PreTrainedModel) -> None:
     """Refuse a model that stock transformers would not load.
 
@@ -98,25 +82,17 @@ def cut_rows(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
         The copy. What was tied is tied, and all other weights are the same.
     """
     rows = torch.tensor(kept)
-    # Once the memo holds a parameter's copy, deepcopy takes that one, wherever the parameter is used.
-    memo: dict[int, Any] = {
-        id(weight): nn.Parameter(
-            weight.detach().index_select(0, rows.to(weight.device)), requires_grad=weight.requires_grad
-        )
-        for weight in _token_weights(model)
-    }
-    smaller = copy.deepcopy(model, memo)
-    if "_original_forward" in vars(smaller):  # a Trainer left its mixed precision around the model
-        del smaller.forward, smaller._original_forward
+    cut = {id(weight): weight.detach().index_select(0, rows.to(weight.device)) for weight in _token_weights(model)}
+    smaller = copy_with(model, cut)
     field = architecture_of(model).vocabulary_field
     new_ids = {old: new for new, old in enumerate(kept)}
     for config in configs_of(smaller):
         if field in vars(config):
             setattr(config, field, len(kept))
         renumber(config, new_ids)
-    twin = stock_twin(smaller)
+    twin = build_skeleton(smaller, {})
     check_twin(smaller, twin)
-    _write_numbers(smaller, stock_twin(model), twin)
+    _write_numbers(smaller, build_skeleton(model, {}), twin)
     return smaller
 
 

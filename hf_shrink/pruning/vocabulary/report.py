@@ -89,7 +89,7 @@ def vocabulary_report(
     with tqdm(total=corpus.rows, desc="Comparing tokens", unit=" rows", leave=False) as bar:
         for batch in corpus.batches():
             for old, new in zip(*(encode(backend, batch) for backend in backends), strict=True):
-                same += old.tokens == new.tokens
+                same += _read(old, definitions[0]) == _read(new, definitions[1])
                 totals = [totals[0] + len(old.ids), totals[1] + len(new.ids)]
                 before, after = (_unknowns(e, d) for e, d in zip((old, new), definitions, strict=True))
                 unknowns += max(0, after - before)
@@ -97,6 +97,11 @@ def vocabulary_report(
             bar.update(len(batch))
     kept, total = (len(definition.tokens) for definition in reversed(definitions))
     return VocabularyReport(rows, same, totals[0] / rows, totals[1] / rows, unknowns, kept, total)
+
+
+def _read(encoding: Encoding, definition: Definition) -> list[tuple[str, bool]]:
+    # Some models give an unknown word itself as its token.
+    return [(token, i == definition.unknown) for token, i in zip(encoding.tokens, encoding.ids, strict=True)]
 
 
 def _unknowns(encoding: Encoding, definition: Definition) -> int:

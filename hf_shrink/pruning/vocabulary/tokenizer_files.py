@@ -37,7 +37,7 @@ def rebuild_tokenizer(
         _renumber_config(folder / CONFIG, new_ids)
         smaller = type(tokenizer).from_pretrained(folder)
     smaller.name_or_path = tokenizer.name_or_path
-    _warn_of_lost_parts(smaller, parts)
+    warn_of_lost_parts(smaller, parts)
     return smaller
 
 
@@ -49,7 +49,13 @@ def _renumber_config(path: Path, new_ids: Mapping[int, int]) -> None:
     path.write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
 
 
-def _warn_of_lost_parts(tokenizer: PreTrainedTokenizerFast, parts: Mapping[str, Any]) -> None:
+def warn_of_lost_parts(tokenizer: PreTrainedTokenizerFast, parts: Mapping[str, Any]) -> None:
+    """Say so where a class makes something else of its files than they hold.
+
+    Args:
+        tokenizer: As it was loaded.
+        parts: What its definition says.
+    """
     there = json.loads(tokenizer.backend_tokenizer.to_str())
     lost = [part for part in TEXT_PARTS if there[part] != parts[part]]
     if lost:
