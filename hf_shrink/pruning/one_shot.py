@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_shrink.errors import ShrinkError
+from hf_shrink.evaluation.sample_inputs import check_counts
 from hf_shrink.inputs.models import load_model
 from hf_shrink.pruning.calibration import input_products, run_order
 from hf_shrink.pruning.calibration_rows import CalibrationRows, RowOptions, read_rows
@@ -121,6 +122,7 @@ def prune(
     if constraints is not None:
         fixed = {"sparsity": sparsity, "scope": scope, "max_module_sparsity": max_module_sparsity}
         _check_alone({**fixed, "targets": targets, "ignore": ignore})
+        check_counts(sequence_length=sequence_length)
         wanted = Search(
             check_constraints(constraints),
             check_structures(structure),

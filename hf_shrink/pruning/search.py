@@ -29,10 +29,11 @@ from hf_shrink.pruning.element_scores import element_scores
 from hf_shrink.pruning.gates import Criterion, Gates, read_gates
 from hf_shrink.pruning.latencies import with_latencies
 from hf_shrink.pruning.layer_removal import drop_layers
+from hf_shrink.pruning.layer_scores import LAYER_SCORES
 from hf_shrink.pruning.reconstruction import reconstruct
 from hf_shrink.pruning.shapes import Layer, Parts, Shape, even_shapes, smallest_cost, uneven_shapes
-from hf_shrink.pruning.structures._groups import Groups, UnitSet
-from hf_shrink.pruning.targets import as_rows
+from hf_shrink.pruning.structures._groups import Groups, Piece, UnitSet
+from hf_shrink.pruning.targets import LINEAR, as_rows
 from hf_shrink.registry import Method
 
 logger = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ def search(model: PreTrainedModel, rows: CalibrationRows, wanted: Search) -> Pre
     if len(shapes) > 1:
         titled = tqdm(shapes, desc="Comparing", unit=" shapes", leave=False, disable=shared_by()[0] > 0)
         losses = [mean_loss(made(shape), compared) for shape in titled]
-        best = shapes[min(range(len(shapes)), key=lambda each: _last_if_nan(losses[each]))]
+        best = shapes[min(range(len(shapes)), key=lambda each: (math.isnan(losses[each]), losses[each]))]
         for shape, loss in zip(shapes, losses, strict=True):
             logger.info("%s: loss %.4f", _described(parts, shape), loss)
     return made(best)
@@ -184,7 +185,7 @@ def _unit_scores(
     """What units are worth, the same in all blocks that keep the same ones."""
     scores = gates.scores
     if wanted.criterion.facts["reads"] != "gradients":
-        laid = Groups({block.name: UnitSet(len(block.live), block.pieces) for block in blocks})
+        laid = Groups({block.name: UnitSet(len(block.live), _linear(model, block)) for block in blocks})
         scores = dict(laid.unit_scores(element_scores(model, laid, wanted.criterion, rows, wanted.seed)))
     together: dict[str, Tensor] = {}
     for block in blocks:
@@ -192,22 +193,23 @@ def _unit_scores(
     return {block.name: together[block.chosen_with] for block in blocks}
 
 
+def _linear(model: PreTrainedModel, block: Block) -> tuple[Piece, ...]:
+    """Without T5's relative positions, which are no linear map and have no inputs to read."""
+    places = {name for name, module in model.named_modules() if isinstance(module, LINEAR)}
+    return tuple(piece for piece in block.pieces if piece.name.rpartition(".")[0] in places)
+
+
 def _layer_order(model: PreTrainedModel, rows: CalibrationRows) -> list[Layer]:
     """Layers that may go, those first without which the loss is least; each stack keeps one."""
-    found = {stack: len(layers) for stack, layers in find_layers(model).items()}
-    places = [(stack, index) for stack, depth in found.items() if depth > 1 for index in range(depth)]
-    titled = tqdm(places, desc="Leaving out layers", unit=" layers", leave=False, disable=shared_by()[0] > 0)
-    losses = {place: mean_loss(_without(model, [place]), rows) for place in titled}
+    rises = LAYER_SCORES["loss"].function(model, find_layers(model), rows)
+    left = {stack: len(found) for stack, found in rises.items()}
+    places = [(stack, index) for stack, found in rises.items() for index in range(len(found))]
     order = []
-    for stack, index in sorted(losses, key=lambda place: _last_if_nan(losses[place])):
-        if found[stack] > 1:
+    for stack, index in sorted(places, key=lambda place: rises[place[0]][place[1]]):
+        if left[stack] > 1:
             order.append((stack, index))
-            found[stack] -= 1
+            left[stack] -= 1
     return order
-
-
-def _last_if_nan(loss: float) -> float:
-    return math.inf if math.isnan(loss) else loss
 
 
 def _without(model: PreTrainedModel, dropped: Sequence[Layer]) -> PreTrainedModel:
