@@ -199,6 +199,11 @@ def _from_pretrained(source: str | Path, task: str | None, kwargs: dict[str, Any
     try:
         model = auto_class.from_pretrained(source, **{"trust_remote_code": False, "use_safetensors": True, **kwargs})
     except RuntimeError as error:  # the weights do not fit the config
+        if vars(config).get("auto_map") and not kwargs.get("trust_remote_code"):
+            raise ShrinkError(
+                f"`model` must be loaded by the modelling file that lies beside its weights, got {source} without "
+                "leave to run it. If you trust its author, load it with trust_remote_code=True and give the model."
+            ) from error
         raise ShrinkError(
             f"`model` must hold weights that fit its config and the given options, but {source} does not: "
             f"{' '.join(str(error).split())[:300]} For a head of another size, add ignore_mismatched_sizes=True; it "

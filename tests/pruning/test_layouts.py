@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, Generation
 from hf_shrink.architectures import architecture_of, register_architecture
 from hf_shrink.architectures import known as known_architectures
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.models import load_model
 from hf_shrink.pruning import modeling_hf_shrink
 from hf_shrink.pruning.compaction import compact
 from hf_shrink.pruning.free_shapes import RECORD, cut_freely, fill_up
@@ -148,6 +149,9 @@ def test_a_remote_model_is_not_loaded_without_its_code(tmp_path):
     save_pruned(uneven("bert"), tmp_path, "remote")
     with pytest.raises(RuntimeError, match="mismatch"):
         AutoModelForMaskedLM.from_pretrained(tmp_path)
+    with pytest.raises(ShrinkError, match="trust_remote_code=True"):
+        load_model(tmp_path)
+    assert count(load_model(tmp_path, trust_remote_code=True)) < count(tiny_model("bert"))
 
 
 def test_the_code_takes_models_that_are_whole():
