@@ -68,13 +68,15 @@ def cut_by_torch_pruning(dense: PreTrainedModel, share: float) -> PreTrainedMode
     whole, full = count_macs(model, sequence_length=LENGTH), model.config.intermediate_size
     per_neuron = len(layers) * 2 * model.config.hidden_size * LENGTH
     width = int((full - whole * (1 - share) / per_neuron) // 8 * 8)
+    cuttable = [layer.intermediate.dense for layer in layers]
     pruner = torch_pruning.pruner.BasePruner(
         model,
         inputs,
         importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
         pruning_ratio=0.0,
-        pruning_ratio_dict={layer.intermediate.dense: 1 - width / full for layer in layers},
-        ignored_layers=[module for name, module in model.named_modules() if "intermediate" not in name],
+        pruning_ratio_dict=dict.fromkeys(cuttable, 1 - width / full),
+        # A module that is ignored is with all that is in it.
+        ignored_layers=[m for m in model.modules() if not list(m.children()) and m not in cuttable],
         round_to=8,
     )
     pruner.step()
