@@ -11,6 +11,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from hf_shrink.architectures import architecture_of
 from hf_shrink.pruning.compaction import compact
 from hf_shrink.pruning.layer_removal import drop_layers
+from hf_shrink.pruning.vocabulary.embedding_rows import cut_rows
 from tests.architectures.models import FAMILIES, HEADS, answer, auto_class, tiny_config, tiny_inputs, tiny_model
 from tests.pruning.silencing import kill_heads, kill_units
 from tests.stock import run_stock
@@ -60,10 +61,18 @@ def fewer_layers(family: str) -> Smaller:
     return Smaller(model, tiny_inputs(model), None)
 
 
+def fewer_tokens(family: str) -> Smaller:
+    """The first forty, which the inputs keep to."""
+    model, kept = tiny_model(family), range(40)
+    inputs = tiny_inputs(model, vocabulary=len(kept))
+    return Smaller(cut_rows(model, kept), inputs, answer(model, **inputs)[..., : len(kept)])
+
+
 CUTS: dict[str, Callable[[str], Smaller]] = {  # by what architectures call it
     "ffn": fewer_units,
     "heads": fewer_heads,
     "layers": fewer_layers,
+    "vocabulary": fewer_tokens,
 }
 
 
