@@ -3,11 +3,11 @@
 python benchmarks/structure.py --data-dir DATA --work-dir structure --seeds 0 1 2 --shares 0.7 0.5 --steps 0 500
 
 DATA holds sst2/ and banking77/, each with train, validation and test.parquet. Every model is cut with 2,000 rows of
-the training split, trained by the dense model where there are steps, saved, and loaded by stock transformers. With
---time latencies are taken, in turns with the dense model's. "Torch-Pruning" (pip install torch-pruning) cuts the
-feed-forward blocks to the same width by the group norm. "vocabulary" keeps the tokens of the training split and all
-else. A finished run is not repeated, and several processes may share the work folder (give each its own --datasets or
---seeds).
+the training split, trained by the dense model where there are steps, saved and loaded: by stock transformers, but for
+the uneven ones, which have a modelling file beside their weights. With --time latencies are taken, in turns with the
+dense model's. "Torch-Pruning" (pip install torch-pruning) cuts the feed-forward blocks to the same width by the group
+norm. "vocabulary" keeps the tokens of the training split and all else. A finished run is not repeated, and several
+processes may share the work folder (give each its own --datasets or --seeds).
 """
 
 import argparse
@@ -19,7 +19,7 @@ from statistics import mean, stdev
 from distillation_quality import TASK, Data, accuracy_of, make_cache, make_teacher, make_trainer
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, set_seed
 
-from hf_shrink import TeacherCache, prune, prune_vocabulary, vocabulary_report
+from hf_shrink import TeacherCache, prune, prune_vocabulary, save_pruned, vocabulary_report
 from hf_shrink.evaluation.latency import measure_latencies
 from hf_shrink.evaluation.macs import count_macs
 from hf_shrink.evaluation.size import count_parameters, size_on_disk
@@ -95,8 +95,9 @@ def run(
         smaller.get_input_embeddings().requires_grad_(False)
         guided = {**settings, "preset": "classification"}
         make_trainer(smaller, data, data.splits["train"], out, cache, guided).train()
-    smaller.requires_grad_(True).save_pretrained(out)
-    loaded = AutoModelForSequenceClassification.from_pretrained(out)
+    layout = "native" if ARMS.get(arm, {}).get("uniform", True) else "remote"
+    save_pruned(smaller.requires_grad_(True), out, layout)
+    loaded = load_model(out, trust_remote_code=layout == "remote")
     accuracy = accuracy_of(make_trainer(loaded, data, data.splits["train"], out, None, settings), data)
     (out / "accuracy.json").write_text(json.dumps(accuracy))
 
@@ -114,7 +115,7 @@ def run_vocabulary(rows: Path, data: Data, dense: Path, out: Path) -> None:
 
 def costs(folder: Path, dense: Path) -> dict:
     """What a saved model costs, as a share of the dense one."""
-    models = [load_model(place) for place in (folder, dense)]
+    models = [load_model(place, trust_remote_code=True) for place in (folder, dense)]
     macs = [count_macs(model, sequence_length=LENGTH) for model in models]
     sizes = [size_on_disk(place) for place in (folder, dense)]
     config = models[0].config
@@ -129,7 +130,7 @@ def costs(folder: Path, dense: Path) -> dict:
 
 def speedups(folders: dict[str, Path], dense: Path, batch_size: int) -> dict[str, float]:
     """How many times faster than the dense model each is, median against median, in turns, on one thread."""
-    models = [load_model(place) for place in (dense, *folders.values())]
+    models = [load_model(place, trust_remote_code=True) for place in (dense, *folders.values())]
     shape = {"batch_size": batch_size, "sequence_length": LENGTH, "threads": 1}
     first, *others = (latency.p50_ms for latency in measure_latencies(models, **shape, runs=60))
     return {name: first / other for name, other in zip(folders, others, strict=True)}
