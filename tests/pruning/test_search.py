@@ -107,7 +107,7 @@ def test_neurons_of_every_family_go_just_as_far_as_they_must(family, tmp_path):
     }
 
 
-@pytest.mark.parametrize("family", ["bert", "mistral", "t5", "whisper", "gpt2"])
+@pytest.mark.parametrize("family", ["bert", "mistral", "whisper"])
 def test_every_kind_of_constraint_holds_for_what_is_loaded(family, tmp_path):
     model = tiny_model(family)
     options = calibration(model)
@@ -120,8 +120,8 @@ def test_every_kind_of_constraint_holds_for_what_is_loaded(family, tmp_path):
     smaller = prune(model, structure="neurons", constraints={"parameters": count}, **options)
     assert count - one_step(model).parameters < count_parameters(smaller) <= count
 
-    megabytes = 0.85 * 4 * dense / 1e6
-    smaller = prune(model, constraints={"size_mb": megabytes, "macs": 0.95}, **options)
+    megabytes = 0.93 * 4 * dense / 1e6
+    smaller = prune(model, structure="neurons", constraints={"size_mb": megabytes, "macs": 0.95}, **options)
     loaded = reload(smaller, family, tmp_path / "size")
     size = (tmp_path / "size" / "model.safetensors").stat().st_size
     assert size <= 1e6 * megabytes
@@ -130,8 +130,18 @@ def test_every_kind_of_constraint_holds_for_what_is_loaded(family, tmp_path):
     assert torch.equal(answer(loaded), answer(smaller))
 
 
-@pytest.mark.parametrize("structure", ["layers", "heads", "neurons", ["heads", "layers"], None], ids=str)
-@pytest.mark.parametrize("family", ["mistral", "gated-t5"])
+@pytest.mark.parametrize(
+    ("family", "structure"),
+    [
+        ("distilbert", None),
+        ("mistral", None),
+        ("mistral", "heads"),
+        ("mistral", ["heads", "layers"]),
+        ("gated-t5", "layers"),
+        ("gated-t5", ["heads", "neurons"]),
+    ],
+    ids=str,
+)
 def test_only_what_is_named_goes(family, structure, tmp_path):
     model = tiny_model(family)
     named = {"layers", "heads", "neurons"}
@@ -148,7 +158,7 @@ def test_only_what_is_named_goes(family, structure, tmp_path):
     gone = {
         "layers": any(len(layers) < len(find_layers(model)[name]) for name, layers in find_layers(loaded).items()),
         **{
-            "neurons" if field in ("intermediate_size", "d_ff") else "heads": new[field] < units
+            "neurons" if field in ("intermediate_size", "hidden_dim", "d_ff") else "heads": new[field] < units
             for field, units in old.items()
         },
     }
@@ -261,16 +271,19 @@ def test_macs_are_counted_at_the_length_of_the_rows():
 
 
 @pytest.mark.parametrize("method", ["magnitude", "random", "taylor", "wanda", "fisher"])
-@pytest.mark.parametrize("family", ["bert", "t5"])
-def test_every_criterion_chooses_heads_and_neurons(family, method):
-    model = tiny_model(family)
+def test_every_criterion_chooses_heads_that_share_relative_positions(method):
+    model = tiny_model("t5")
     options = {"structure": ["heads", "neurons"], "uniform": False, "constraints": {"macs": 0.85}}
-    pruned, again = (prune(model, method=method, **options, **calibration(model)) for _ in range(2))
-    assert all(
-        torch.equal(a, b) for a, b in zip(pruned.state_dict().values(), again.state_dict().values(), strict=True)
-    )
+    pruned = prune(model, method=method, **options, **calibration(model))
     blocks = [block for kind in ("ffn", "heads") for _, block in find_blocks(pruned, kind)]
     assert not all(block.live.all() for block in blocks)
+
+
+def test_the_same_comes_out_again():
+    model = tiny_bert_classifier()
+    first, again = (prune(model, constraints={"macs": 0.8}, **CALIBRATED) for _ in range(2))
+    assert first.config.to_dict() == again.config.to_dict()
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
 
 
 def test_criteria_choose_each_their_own_units():
@@ -311,32 +324,29 @@ def test_half_precision_and_folders(tmp_path):
 # ---------------------------------------------------------------------- quality
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A tiny BERT that has learnt its rows, and their loss as a function of a model."""
-    folder = tmp_path_factory.mktemp("trained")
-    model = train(folder, max_steps=300, learning_rate=3e-3, save_strategy="no").model
+    """A tiny BERT that has learnt its rows by heart, and their loss as a function of a model."""
+    model = tiny_bert_classifier(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    options = {"max_steps": 60, "learning_rate": 3e-3, "save_strategy": "no"}
+    train(tmp_path_factory.mktemp("trained"), model=model, **options)
     data = read_rows(model, model, rows(), RowOptions(processing_class=tiny_tokenizer()), labelled=True)
     return model, lambda pruned: mean_loss(pruned, data)
 
 
 SETTINGS = [
-    {"structure": "neurons", "constraints": {"macs": 0.75}},
-    {"structure": ["heads", "neurons"], "constraints": {"macs": 0.75}, "uniform": False},
+    {"structure": "neurons", "constraints": {"macs": 0.7}},
+    {"structure": ["heads", "neurons"], "constraints": {"macs": 0.7}, "uniform": False},
 ]
 
 
-def test_fisher_loses_less_than_lots_do(trained):
+@pytest.mark.parametrize("settings", SETTINGS, ids=["even", "uneven"])
+def test_fisher_loses_less_than_lots_and_what_stays_makes_up_for_the_rest(trained, settings):
     model, loss = trained
-    options = {"structure": "neurons", "constraints": {"macs": 0.75}, "reconstruct": False, **CALIBRATED}
-    lots = [loss(prune(model, method="random", seed=seed, **options)) for seed in range(8)]
-    assert loss(prune(model, **options)) < mean(lots)
-
-
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_what_stays_makes_up_for_what_goes(trained, settings):
-    model, loss = trained
-    mended, sliced = (prune(model, reconstruct=flag, **settings, **CALIBRATED) for flag in (True, False))
-    assert mended.config.to_dict() == sliced.config.to_dict()
-    assert loss(mended) < loss(sliced)
+    options = {**settings, **CALIBRATED}
+    sliced = loss(prune(model, reconstruct=False, **options))
+    lots = [loss(prune(model, method="random", seed=seed, reconstruct=False, **options)) for seed in range(4)]
+    assert loss(model) < 0.05  # of 1.1, a guess among three
+    assert sliced < mean(lots)
+    assert loss(prune(model, **options)) < 0.5 * sliced
 
 
 def test_the_shape_of_the_least_loss_is_taken(trained):
@@ -400,7 +410,7 @@ def pruned_together():
     """A model that is cut in each way, over rows that two processes may share."""
     model = tiny_bert_classifier()
     return {
-        "even": prune(model, constraints={"macs": 0.7}, batch_size=3, **CALIBRATED),
+        "even": prune(model, constraints={"macs": 0.85}, batch_size=3, **CALIBRATED),
         "uneven": prune(
             model,
             structure=["heads", "neurons"],
