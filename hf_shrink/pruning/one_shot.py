@@ -133,6 +133,11 @@ def prune(
             seed,
         )
         return _search(model, wanted, calibration_dataset, options, calibration_size)
+    if not uniform or not reconstruct or sequence_length is not None:
+        raise ShrinkError(
+            "`constraints` must be given for `uniform`, `sequence_length` and `reconstruct` to be heeded, got None. "
+            'Give some, such as {"macs": 0.5}, or leave these out.'
+        )
     criterion = find_criterion(method or "magnitude")
     structures = [structure or "unstructured"] if structure is None or isinstance(structure, str) else list(structure)
     plans = [(name, find_share(name, sparsity), find_scope(criterion, name, scope)) for name in structures]

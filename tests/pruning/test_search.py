@@ -384,6 +384,12 @@ def test_what_does_not_go_with_constraints_is_refused_before_anything_loads(opti
         prune("no/such/model", **settings)
 
 
+@pytest.mark.parametrize("option", [{"uniform": False}, {"sequence_length": 8}, {"reconstruct": False}], ids=str)
+def test_what_only_constraints_heed_is_refused_without_them(option):
+    with pytest.raises(ShrinkError, match="`constraints` must be given for"):
+        prune("no/such/model", sparsity=0.5, **option)
+
+
 def test_rows_without_labels_are_refused():
     with pytest.raises(ShrinkError, match="`label_column` must be given, because none"):
         prune(
