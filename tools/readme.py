@@ -22,7 +22,9 @@ STEP = ROOT / "benchmarks" / "results" / "distillation.json"
 PRUNING_STEP = ROOT / "benchmarks" / "results" / "pruning_step.json"
 QUICKSTART = ROOT / "benchmarks" / "results" / "quickstart.json"
 PRUNED = ROOT / "benchmarks" / "results" / "pruning.json"
-PAGES = (README, DISTILLATION, PRUNING)
+STRUCTURED = ROOT / "docs" / "structured_pruning.md"
+SHAPED = ROOT / "benchmarks" / "results" / "structure.json"
+PAGES = (README, DISTILLATION, PRUNING, STRUCTURED)
 REGISTRIES = {
     "distillation": LOSSES,
     "pruning": CRITERIA,
@@ -146,6 +148,30 @@ def _pruning_rows(found: dict) -> Iterator[list[str]]:
             yield [cell, name, _with_error(values), f"{100 * mean(values) / dense:.1f} %"]
 
 
+def structure() -> str:
+    """What models cut to a share of their MACs kept, and how much faster they are."""
+    found = json.loads(SHAPED.read_text())
+    header = ("data, MACs", "cut", "layers x FFN", "accuracy, %", "against dense", "bytes", "faster, 1 row", "16 rows")
+    return "\n".join([_line(header), _line(["---"] * len(header)), *map(_line, _structure_results(found))])
+
+
+def _structure_results(found: dict) -> Iterator[list[str]]:
+    for cell, arms in found["cells"].items():
+        dense = 100 * found["dense"][cell.split(",")[0]]["test"]
+        for arm, seeds in arms.items():
+            values, first = [100 * run["test"] for run in seeds.values()], next(iter(seeds.values()))
+            speeds = [speed.get(arm) for speed in found["speedup"].get(cell, {}).values()] or [None, None]
+            yield [
+                cell,
+                arm,
+                f"{first['layers']} x {first['intermediate_size']}",
+                _with_error(values),
+                f"{mean(values) - dense:+.1f}",
+                f"{100 * first['bytes']:.0f} %",
+                *(f"{speed:.2f}×" if speed else "" for speed in speeds),
+            ]
+
+
 def _with_error(values: list[float]) -> str:
     if len(values) < 2:
         return f"{values[0]:.1f} (1 seed)"
@@ -180,7 +206,7 @@ def _source(method: Method) -> str:
 
 def rendered(text: str) -> str:
     """A page with every made table as it should be."""
-    for make in (methods, quickstart, quality, criteria, structures, pruning, step, pruning_step):
+    for make in (methods, quickstart, quality, criteria, structures, pruning, structure, step, pruning_step):
         name = make.__name__
         if f"<!-- {name} -->" not in text:
             continue
