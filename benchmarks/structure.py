@@ -24,6 +24,7 @@ from hf_shrink.evaluation.latency import measure_latencies
 from hf_shrink.evaluation.macs import count_macs
 from hf_shrink.evaluation.size import count_parameters, size_on_disk
 from hf_shrink.inputs import default_collator, load_model, load_rows
+from hf_shrink.pruning.free_shapes import RECORD
 
 RESULTS = Path(__file__).parent / "results" / "structure.json"
 ROWS = 2000
@@ -124,7 +125,7 @@ def costs(folder: Path, dense: Path) -> dict:
         "parameters": count_parameters(models[0]) / count_parameters(models[1]),
         "bytes": sizes[0] / sizes[1],
         "layers": config.num_hidden_layers,
-        "intermediate_size": config.intermediate_size,
+        "intermediate_size": "free" if vars(config).get(RECORD) else config.intermediate_size,
     }
 
 
