@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation.sample_inputs import check_counts
+from hf_shrink.inputs.float_models import check_float_model
 from hf_shrink.inputs.models import load_model
 from hf_shrink.pruning.calibration import input_products, run_order
 from hf_shrink.pruning.calibration_rows import CalibrationRows, RowOptions, read_rows
@@ -318,11 +318,7 @@ def _search(model: Any, wanted: Search, dataset: Any, options: RowOptions, size:
             "`calibration_dataset` must be given with `constraints`, which are met where the loss is least, got None. "
             "Give some thousand labelled rows of the kind that the model is for."
         )
-    loaded = load_model(model)
-    if not isinstance(loaded, PreTrainedModel):
-        raise ShrinkError(
-            f"`model` must be a transformers model, got {type(loaded).__name__}. For PEFT give merge_and_unload()."
-        )
+    loaded = check_float_model(load_model(model), "model", "to search", "Prune before you quantize.")
     return search(loaded, read_rows(loaded, model, dataset, options, labelled=True, size=size), wanted)
 
 

@@ -212,13 +212,6 @@ def _layer_order(model: PreTrainedModel, rows: CalibrationRows) -> list[Layer]:
     return order
 
 
-def _without(model: PreTrainedModel, dropped: Sequence[Layer]) -> PreTrainedModel:
-    if not dropped:
-        return copy.deepcopy(model)
-    by_stack = {f"{stack}_layers": sorted(i for s, i in dropped if s == stack) for stack, _ in dropped}
-    return drop_layers(model, **by_stack)
-
-
 def _layers_of(model: PreTrainedModel, blocks: Sequence[Block]) -> dict[str, Layer]:
     names = {id(module): name for name, module in model.named_modules()}
     places = {
@@ -246,7 +239,11 @@ def _shaped(
     for name, kept in shape.kept.items():
         if parts.layer_of[name] not in shape.dropped and not kept.all():
             _take_out(smaller, found[name], kept, products.get(name))
-    smaller = _without(smaller, shape.dropped)
+    if shape.dropped:
+        by_stack: dict[str, list[int]] = {}
+        for stack, index in sorted(shape.dropped):
+            by_stack.setdefault(f"{stack}_layers", []).append(index)
+        smaller = drop_layers(smaller, **by_stack)
     cut = any(not kept.all() for name, kept in shape.kept.items() if parts.layer_of[name] not in shape.dropped)
     return compact(smaller) if uniform and cut else smaller
 

@@ -406,6 +406,8 @@ def test_only_plain_transformers_models_serve():
     options = {"constraints": {"macs": 0.5}, **CALIBRATED}
     with pytest.raises(ShrinkError, match="`model` must be a transformers model, got Linear"):
         prune(nn.Linear(2, 2), **options)
+    with pytest.raises(ShrinkError, match="`model` must be in memory"):
+        prune(tiny_bert_classifier().to("meta"), **options)
     adapted = get_peft_model(tiny_bert_classifier(), LoraConfig(target_modules=["query"], task_type="SEQ_CLS"))
     with pytest.raises(ShrinkError, match="merge_and_unload"):
         prune(adapted, **options)
