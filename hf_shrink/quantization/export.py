@@ -2,12 +2,10 @@
 
 import contextlib
 import copy
+import difflib
 import json
-import os
-import shutil
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,10 @@ from hf_shrink.inputs.tasks import PROBLEM_TYPES, find_task, inner_model
 from hf_shrink.quantization.artifact import RECORD, QuantizedArtifact
 from hf_shrink.quantization.backends import QUANTIZERS
 from hf_shrink.quantization.float_graph import to_float
+from hf_shrink.quantization.job import Job, Made
+from hf_shrink.quantization.output_folder import beside, check_target, move
 from hf_shrink.quantization.proof import prove
+from hf_shrink.quantization.recipe import recipe_hash
 from hf_shrink.registry import Method
 
 LIBRARIES = ("hf_shrink", "torch", "transformers", "onnxruntime")
@@ -31,11 +32,13 @@ LIBRARIES = ("hf_shrink", "torch", "transformers", "onnxruntime")
 
 def quantize(
     model: PreTrainedModel | str | Path,
-    method: str | Callable[..., dict[str, Any]] = "onnx-int8",
+    method: str | Callable[..., Made] = "onnx-int8",
     *,
     output_dir: str | Path,
     processing_class: Any = None,
     task: str | None = None,
+    ignore: Sequence[str] | None = None,
+    **options: Any,
 ) -> QuantizedArtifact:
     """Write a quantized copy of a model, and prove that it loads and answers as the model does.
 
@@ -47,55 +50,65 @@ def quantize(
         processing_class: Tokenizer or processor to save beside it; by default the one that lies beside `model`. A
             model made in memory has none: without this argument the folder then has none either.
         task: Name in `TASKS`, where the model's class does not tell.
+        ignore: Full names of modules that stay in float, such as "bert.encoder.layer.0.output.dense".
+        **options: Of the method, such as `group_size` of "onnx-int4".
 
     Returns:
-        The artifact.
-
-    Raises:
-        ShrinkError: If the input is refused, the method's library is not installed, or the result does not answer as
-            the model; `output_dir` is then as it was.
+        The artifact. Where the input is refused, or the result does not load or answer as the model, there is an
+        error, and `output_dir` is as it was.
     """
-    chosen, target = _resolve(method), Path(output_dir).expanduser()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ShrinkError(f"`output_dir` must be new or empty, but {target} holds something. Choose another folder.")
-    _check_anchor(target)
+    chosen, target = _resolve(method, options), check_target(output_dir)
     _check_processing_class(processing_class)
     loaded = _check_float(load_model(model, task=task))
-    found = find_task(loaded, task)
+    found = _check_task(chosen, find_task(loaded, task))
     float_model = to_float(copy.deepcopy(loaded) if loaded is model else loaded)
-    with _stages(chosen) as step, _beside(target) as folder:
-        record: dict[str, Any] = {"method": chosen.name, "source": model_name(model), "task": found}
-        record |= chosen.function(float_model, found, folder, step)
-        _save_config(float_model, task, folder)
+    _describe(float_model, task)
+    kept = _check_ignore(float_model, ignore or ())
+    with _stages(chosen) as step, beside(target) as work:
+        job = Job(float_model, found, work / "artifact", step, kept)
+        job.folder.mkdir()
+        made = chosen.function(job, **options)
+        _complete(job, _find_processing_class(model) if processing_class is None else processing_class)
         step("prove")
-        processor = _find_processing_class(model) if processing_class is None else processing_class
-        if processor is not None:
-            processor.save_pretrained(folder)
-        record["proof"] = prove(load_model(folder), float_model, found, chosen.name)
-        versions = asdict(find_environment())
-        record["versions"] = {library: versions[library] for library in LIBRARIES}
-        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        _move(folder, target)
+        record = _record(job, made, chosen.name, model_name(model))
+        (job.folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        move(job.folder, target, last=RECORD)
     return QuantizedArtifact.from_pretrained(target)
 
 
-def _resolve(method: str | Callable[..., dict[str, Any]]) -> Method:
+def _resolve(method: str | Callable[..., Made], options: dict[str, Any]) -> Method:
     if callable(method):
         return Method(method.__name__, method, "")
-    for library in QUANTIZERS[method].facts["libraries"]:
-        require(library, extra=QUANTIZERS[method].facts["extra"])
-    return QUANTIZERS[method]
+    chosen = QUANTIZERS[method]
+    for library in chosen.facts["libraries"]:
+        require(library, extra=chosen.facts["extra"])
+    if unknown := sorted(set(options) - set(chosen.options)):
+        raise ShrinkError(
+            f"`{unknown[0]}` must be an argument of quantize() or an option of {method}, which has "
+            f"{sorted(chosen.options) or 'none'}. Leave it out."
+        )
+    return chosen
 
 
-def _check_anchor(target: Path) -> None:
-    anchor = _anchor(target)
-    if not anchor.is_dir() or not os.access(anchor, os.W_OK | os.X_OK):
-        raise ShrinkError(f"`output_dir` must lie where one can write, but {anchor} is no such folder. Choose one.")
+def _check_task(method: Method, task: str) -> str:
+    fitting = method.facts.get("tasks", (task,))
+    if task not in fitting:
+        raise ShrinkError(
+            f"`task` must be one of {list(fitting)} for {method.name}, got {task!r}. "
+            "Quantize a model for one of these, or choose another method."
+        )
+    return task
 
 
-def _anchor(target: Path) -> Path:
-    """The nearest folder above that is there: on the same disk, so that moving is renaming."""
-    return next(parent for parent in target.absolute().parents if parent.exists())
+def _check_ignore(model: PreTrainedModel, ignore: Sequence[str]) -> tuple[str, ...]:
+    known = {name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))}
+    if isinstance(ignore, str) or (unknown := [name for name in ignore if name not in known]):
+        given = repr(ignore) if isinstance(ignore, str) else repr(unknown[0])
+        close = difflib.get_close_matches(given.strip("'"), known, n=1) or sorted(known)[:1]
+        raise ShrinkError(
+            f"`ignore` must list modules with weights by their full names, got {given}. One of them is {close[0]!r}."
+        )
+    return tuple(sorted(set(ignore)))
 
 
 def _check_processing_class(processing_class: Any) -> None:
@@ -132,11 +145,33 @@ def _find_processing_class(model: Any) -> Any:
         return None
 
 
-def _save_config(model: PreTrainedModel, task: str | None, folder: Path) -> None:
+def _describe(model: PreTrainedModel, task: str | None) -> None:
     model.config.architectures = [type(model).__name__]  # a model that was never saved lacks it
     if task in PROBLEM_TYPES:
         model.config.update({"problem_type": task})  # what the caller said is not to be guessed again
-    model.config.save_pretrained(folder)
+
+
+def _complete(job: Job, processing_class: Any) -> None:
+    if not (job.folder / "config.json").exists():  # a library that saves whole models writes its own
+        job.model.config.save_pretrained(job.folder)
+    if job.model.can_generate() and job.model.generation_config is not None:
+        job.model.generation_config.save_pretrained(job.folder)
+    if processing_class is not None:
+        processing_class.save_pretrained(job.folder)
+
+
+def _record(job: Job, made: Made, method: str, source: str) -> dict[str, Any]:
+    versions = asdict(find_environment())
+    return {
+        "method": method,
+        "source": source,
+        "task": job.task,
+        "ignore": list(job.ignore),
+        **made.record,
+        "recipe": recipe_hash(job, method, made.record),
+        "proof": prove(job, made, method),
+        "versions": {library: versions[library] for library in LIBRARIES},
+    }
 
 
 @contextlib.contextmanager
@@ -151,18 +186,3 @@ def _stages(method: Method) -> Iterator[Callable[[str], None]]:
         yield step
         bar.update(1)
         bar.set_description_str(f"{method.name}: done")
-
-
-@contextlib.contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir=_anchor(target), prefix=f".{target.name}-") as work:
-        folder = Path(work) / "artifact"
-        folder.mkdir()
-        yield folder
-
-
-def _move(folder: Path, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    # The record last: where it lies, the rest does.
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == RECORD):
-        shutil.move(path, target / path.name)

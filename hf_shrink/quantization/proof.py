@@ -1,62 +1,140 @@
 """The proof that an artifact loads and answers as the model that it was made from."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.models import load_model
 from hf_shrink.quantization.float_graph import OUTPUTS, run_float, sample_inputs
+from hf_shrink.quantization.fresh_process import fresh_answers
+from hf_shrink.quantization.job import Job, Made
 
 ROWS, TOKENS = 32, 24
 BROKEN = 0.5  # relative error: int8 has about 0.1 on random tokens, an answer that is not the model's 1 or more
+RELOADED = {"onnx": 1e-4, "openvino": 1e-3, "transformers": 1e-2}  # of the largest output; bitsandbytes adds in bf16
 
 
-def prove(loaded: Any, model: PreTrainedModel, task: str, method: str) -> dict[str, Any]:
-    """Compare what was loaded from disk with its float model, on rows of random tokens.
+def prove(job: Job, made: Made, method: str) -> dict[str, Any]:
+    """Load an artifact in a fresh process, and compare its answers with the float model's, on random tokens.
 
     It shows that the artifact works. Random tokens are unlike all that a model was trained on, and harder on it than
     text is: how good it is on the user's rows is for `compare` to say.
 
     Args:
-        loaded: What the artifact's `load` gave.
-        model: The float model, as `to_float` gives it.
-        task: Name in `OUTPUTS`.
+        job: What was asked for; its folder is complete.
+        made: What came of it.
         method: Name of the quantizer, for the messages.
 
     Returns:
         "inputs" and "rows", how many; "relative_error" of the outputs, root mean square; "agreement", the share of
-        equal decisions (labels, one a token in tagging, or ends of an answer), None for a regression.
+        equal decisions (labels, one a token in tagging, or ends of an answer), None where there is none to take;
+        "reload_difference", between the fresh process and this one, as a share of the largest output.
+    """
+    rows = [sample_inputs(job.model, 1, TOKENS, seed=seed) for seed in range(ROWS)]
+    names = OUTPUTS[job.task]
+    fresh = fresh_answers(job.folder, rows, job.task, method)
+    answers = [answer[name] for answer in fresh for name in names]
+    expected = [output for row in rows for output in run_float(job.model, row, job.task)]
+    error = check_answers(answers, expected, method)
+    reference = load_model(job.folder) if made.model is None else made.model
+    difference = check_reload(answers, _ask(reference, rows, names), runtime_of(job.folder), method)
+    return {
+        "inputs": "random tokens" if "input_ids" in rows[0] else "random numbers",
+        "rows": ROWS,
+        "relative_error": round(error, 6),
+        "agreement": agreement(answers, expected, job.task),
+        "reload_difference": round(difference, 8),
+    }
+
+
+def check_answers(answers: Sequence[Tensor], expected: Sequence[Tensor], method: str) -> float:
+    """Hold answers to the float model's.
+
+    Args:
+        answers: The artifact's.
+        expected: The float model's, of the same shapes.
+        method: Name of the quantizer, for the message.
+
+    Returns:
+        The relative error, root mean square.
 
     Raises:
         ShrinkError: If an answer is not finite, or has little to do with the float model's.
     """
-    expected: list[Tensor] = []
-    answers: list[Tensor] = []
-    for seed in range(ROWS):
-        row = sample_inputs(model, 1, TOKENS, seed=seed)
-        output = loaded(**row)
-        expected += run_float(model, row, task)
-        answers += [output[name] for name in OUTPUTS[task]]
-    error = _relative_error(answers, expected)
+    difference = sum((a - e).square().sum().item() for a, e in zip(answers, expected, strict=True))
+    error = float((difference / max(sum(e.square().sum().item() for e in expected), 1e-30)) ** 0.5)
     if not error <= BROKEN:  # NaN fails as well
         raise ShrinkError(
             f"`model` must answer as before after {method}, but its outputs are off by {error:.0%}. "
             "Check its weights for NaN and outliers, or leave it in float."
         )
-    agreement = None if task == "regression" else _agreement(answers, expected, task)
-    return {"inputs": "random tokens", "rows": ROWS, "relative_error": round(error, 6), "agreement": agreement}
+    return error
 
 
-def _relative_error(answers: list[Tensor], expected: list[Tensor]) -> float:
-    difference = sum((a - e).square().sum().item() for a, e in zip(answers, expected, strict=True))
-    return float((difference / max(sum(e.square().sum().item() for e in expected), 1e-30)) ** 0.5)
+def check_reload(answers: Sequence[Tensor], reference: Sequence[Tensor], runtime: str, method: str) -> float:
+    """Hold what was loaded elsewhere to what was made here.
+
+    Args:
+        answers: From the fresh process.
+        reference: From this one, of the same shapes.
+        runtime: Name in `RELOADED`.
+        method: Name of the quantizer, for the message.
+
+    Returns:
+        The largest difference, as a share of the largest output.
+
+    Raises:
+        ShrinkError: If it is above what the runtime may differ by.
+    """
+    largest = max(max(r.abs().max().item() for r in reference), 1e-30)
+    difference = max((a - r).abs().max().item() for a, r in zip(answers, reference, strict=True)) / largest
+    if not difference <= RELOADED[runtime]:
+        raise ShrinkError(
+            f"`model` must answer alike before and after it is loaded again, but after {method} its outputs differ by "
+            f"{difference:.2%}. The files are not what was made: report this with the versions of `hf-shrink env`."
+        )
+    return difference
 
 
-def _agreement(answers: list[Tensor], expected: list[Tensor], task: str) -> float:
+def agreement(answers: Sequence[Tensor], expected: Sequence[Tensor], task: str) -> float | None:
+    """Share of equal decisions.
+
+    Args:
+        answers: The artifact's outputs.
+        expected: The float model's, of the same shapes.
+        task: Name in `OUTPUTS`.
+
+    Returns:
+        A share in [0, 1]; None where outputs are no decision, as in a regression or an embedding.
+    """
+    if task in ("regression", "feature_extraction"):
+        return None
     equal = [_decide(a, task) == _decide(e, task) for a, e in zip(answers, expected, strict=True)]
     return round(torch.cat([same.float().flatten() for same in equal]).mean().item(), 6)
+
+
+def runtime_of(folder: Path) -> str:
+    """What runs an artifact.
+
+    Args:
+        folder: The artifact.
+
+    Returns:
+        "onnx", "openvino" or "transformers".
+    """
+    if any(folder.glob("*.onnx")):
+        return "onnx"
+    return "openvino" if any(folder.glob("*.xml")) else "transformers"
+
+
+def _ask(model: Any, rows: Sequence[Mapping[str, Tensor]], names: Sequence[str]) -> list[Tensor]:
+    with torch.no_grad():
+        outputs = [model(**row) for row in rows]
+    return [output[name].float() for output in outputs for name in names]
 
 
 def _decide(output: Tensor, task: str) -> Tensor:

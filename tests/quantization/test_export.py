@@ -21,7 +21,9 @@ import hf_shrink.quantization.export as export
 from hf_shrink.errors import MissingExtraError, ShrinkError
 from hf_shrink.evaluation import size_on_disk
 from hf_shrink.inputs import find_task
+from hf_shrink.inputs.tasks import TASKS
 from hf_shrink.quantization import QUANTIZERS, quantize
+from hf_shrink.quantization.job import Made
 from tests.models import randomize, tiny_bert_classifier, tiny_tokenizer
 from tests.quantization.texts import TEXTS, inputs, logits, real_proportions
 from tests.stock import run_stock
@@ -36,6 +38,10 @@ def test_contract_every_quantizer_names_its_source_and_its_extra(method):
     assert entry.summary.endswith(".")
     assert entry.facts["extra"]
     assert entry.facts["libraries"]
+    assert entry.facts["stages"] >= 1
+    assert entry.facts["format"].bits in (2, 4, 8)
+    assert entry.facts["calibrated"] == (entry.facts["format"].activations == "static") or entry.facts["calibrated"]
+    assert set(entry.facts["tasks"]) <= set(TASKS)
 
 
 @pytest.mark.parametrize("method", list(QUANTIZERS))
@@ -129,10 +135,10 @@ def test_a_family_without_token_types_and_with_shifted_positions(tmp_path):
 def copied(artifact):
     """A method that costs no export, for all that does not depend on one."""
 
-    def copied(model, task, folder, step):
-        step("copy")
-        (folder / "model.onnx").write_bytes((artifact.path / "model.onnx").read_bytes())
-        return {"options": {"bits": 8}}
+    def copied(job):
+        job.step("copy")
+        (job.folder / "model.onnx").write_bytes((artifact.path / "model.onnx").read_bytes())
+        return Made({"options": {"bits": 8}})
 
     return copied
 
@@ -254,7 +260,14 @@ def test_bad_input_is_refused_before_any_work(tmp_path, artifact, monkeypatch):
         method="onnx-int9",
         output_dir=target,
     )
-    refuse("`task` must be one of .* for onnx-int8, got 'causal_lm'", task="causal_lm", output_dir=target)
+    refuse("`task` must be one of .* for onnx-int8, got 'masked_lm'", task="masked_lm", output_dir=target)
+    refuse("`bits` must be an argument of quantize.* or an option of onnx-int8", bits=4, output_dir=target)
+    refuse(
+        "`ignore` must list modules with weights .*, got 'bert.embedding'",
+        ignore=["bert.embedding"],
+        output_dir=target,
+    )
+    refuse("`ignore` must list modules with weights .*, got 'classifier'", ignore="classifier", output_dir=target)
     refuse("`task` must be one of .*, got 'sorting'", task="sorting", output_dir=target)
     refuse("`model` must be a float transformers model, got OnnxModel", model=artifact.path, output_dir=target)
     refuse("`model` must be a float transformers model, got Linear", model=torch.nn.Linear(2, 2), output_dir=target)
@@ -289,9 +302,9 @@ def test_a_missing_library_is_named_before_any_work(library, tmp_path, monkeypat
 
 @pytest.mark.parametrize("error", [ShrinkError("`model` must answer."), KeyboardInterrupt(), OSError("disk full")])
 def test_a_failure_leaves_nothing_behind(error, tmp_path):
-    def half_done(model, task, folder, step):
-        step("copy")
-        (folder / "model.onnx").write_bytes(b"half")
+    def half_done(job):
+        job.step("copy")
+        (job.folder / "model.onnx").write_bytes(b"half")
         raise error
 
     with pytest.raises(type(error)):

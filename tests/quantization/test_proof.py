@@ -1,11 +1,14 @@
 import pytest
 import torch
-from transformers.modeling_outputs import ModelOutput
 
 from hf_shrink.errors import ShrinkError
-from hf_shrink.quantization.float_graph import to_float
-from hf_shrink.quantization.proof import ROWS, prove
+from hf_shrink.quantization import proof
+from hf_shrink.quantization.float_graph import run_float, sample_inputs, to_float
+from hf_shrink.quantization.job import Job, Made
+from hf_shrink.quantization.proof import ROWS, agreement, check_answers, check_reload, prove
 from tests.models import tiny_bert_classifier
+
+TASK = "single_label_classification"
 
 
 @pytest.fixture
@@ -13,41 +16,56 @@ def model():
     return to_float(tiny_bert_classifier(2, num_hidden_layers=1))
 
 
-def changed(model, change):
-    """Stands for what was loaded from disk: the model's own answer, changed."""
-
-    def answer(**row):
-        with torch.no_grad():
-            return ModelOutput(logits=change(model(**row).logits))
-
-    return answer
+@pytest.fixture
+def job(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    return Job(model, TASK, tmp_path, lambda stage: None)
 
 
-def test_the_same_answer_has_no_error(model):
-    proof = prove(changed(model, lambda logits: logits), model, "single_label_classification", "onnx-int8")
-    assert proof == {"inputs": "random tokens", "rows": ROWS, "relative_error": 0.0, "agreement": 1.0}
+@pytest.fixture
+def outputs(model):
+    return [output for seed in range(4) for output in run_float(model, sample_inputs(model, 1, 8, seed=seed), TASK)]
 
 
-def test_the_error_is_relative(model):
-    proof = prove(changed(model, lambda logits: 1.25 * logits), model, "single_label_classification", "onnx-int8")
-    assert proof["relative_error"] == pytest.approx(0.25, abs=1e-5)
-    assert proof["agreement"] == 1.0  # scaled logits choose the same labels
+def test_what_loads_elsewhere_is_proved(job):
+    found = prove(job, Made({}), "copy")
+    assert (found["inputs"], found["rows"], found["agreement"]) == ("random tokens", ROWS, 1.0)
+    assert found["relative_error"] < 1e-5
+    assert found["reload_difference"] < 1e-5
 
 
-def test_agreement_is_what_the_task_decides(model):
+def test_files_that_are_not_what_was_made_are_found(job, monkeypatch):
+    monkeypatch.setattr(proof, "fresh_answers", lambda folder, rows, *_: [job.model(**row) for row in rows])
+    made = tiny_bert_classifier(2, num_hidden_layers=1)
     with torch.no_grad():
-        model.classifier.bias.copy_(
-            torch.tensor([30.0, 0.2])
-        )  # the first label is always far above 0 and above the other
-    shift = changed(model, lambda logits: logits - torch.tensor([0.0, 10.0]))  # the second label falls below 0
-    rows = torch.cat([changed(model, lambda v: v)(input_ids=torch.full((1, 4), i)).logits for i in range(5, 9)])
-    assert (rows[:, 0] > 20).all()
-    assert prove(shift, model, "single_label_classification", "m")["agreement"] == 1.0
-    assert prove(shift, model, "multi_label_classification", "m")["agreement"] < 1.0
-    assert prove(shift, model, "regression", "m")["agreement"] is None
+        made.classifier.weight *= 1.1
+    with pytest.raises(ShrinkError, match="`model` must answer alike before and after it is loaded again, but after"):
+        prove(job, Made({}, model=made), "copy")
+
+
+def test_the_error_is_relative(outputs):
+    assert check_answers([1.25 * output for output in outputs], outputs, "onnx-int8") == pytest.approx(0.25, abs=1e-5)
 
 
 @pytest.mark.parametrize("change", [lambda v: v * float("nan"), lambda v: -v, torch.zeros_like, lambda v: v + 1e9])
-def test_no_artifact_without_proof(model, change):
+def test_no_artifact_without_proof(outputs, change):
     with pytest.raises(ShrinkError, match="`model` must answer as before after onnx-int8, but its outputs are off by"):
-        prove(changed(model, change), model, "single_label_classification", "onnx-int8")
+        check_answers([change(output) for output in outputs], outputs, "onnx-int8")
+
+
+def test_each_runtime_has_its_own_tolerance(outputs):
+    largest = max(output.abs().max() for output in outputs)
+    moved = [output + 1e-3 * largest for output in outputs]
+    assert check_reload(moved, outputs, "transformers", "bnb-nf4") == pytest.approx(1e-3, rel=0.01)
+    with pytest.raises(ShrinkError, match="differ by"):
+        check_reload(moved, outputs, "onnx", "onnx-int8")
+    with pytest.raises(ShrinkError, match="differ by"):
+        check_reload([output * float("nan") for output in outputs], outputs, "transformers", "bnb-nf4")
+
+
+def test_agreement_is_what_the_task_decides():
+    before = [torch.tensor([[3.0, 1.0]]), torch.tensor([[2.0, 1.0]])]
+    after = [torch.tensor([[3.0, 1.0]]), torch.tensor([[2.0, -1.0]])]
+    assert agreement(after, before, TASK) == 1.0
+    assert agreement(after, before, "multi_label_classification") == 0.75
+    assert agreement(after, before, "regression") is None

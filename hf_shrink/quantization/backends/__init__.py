@@ -1,9 +1,8 @@
 """Quantizers, one file a library.
 
-A quantizer is called as `quantizer(model, task, folder, step)`: with the model as `to_float` gives it, a name in
-`TASKS`, the folder that its weights go to (what it leaves in the folder's parent is thrown away), and a function to
-call with the name of each stage as it begins. It returns what the record shall say of it, as JSON values. Its entry
-holds `libraries`, which are looked for before any work, the `extra` that brings them, and how many `stages` it has.
+A quantizer is called with a `Job` and the options that its signature names, and returns what it `Made`. Its entry
+holds `libraries`, which are looked for before any work, the `extra` that brings them, how many `stages` it has, the
+`format` of its numbers, the `tasks` that it serves, and whether it is `calibrated`, that is, reads rows.
 """
 
 from hf_shrink.registry import Registry

@@ -1,16 +1,16 @@
 """Dynamic int8 for the CPU through ONNX Runtime."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
-
-from hf_shrink.errors import ShrinkError, require
+from hf_shrink.errors import require
 from hf_shrink.quantization.backends import QUANTIZERS
 from hf_shrink.quantization.embedding_rows import quantize_embedding_rows
 from hf_shrink.quantization.float_graph import OUTPUTS, export_float_graph
+from hf_shrink.quantization.formats import Format
+from hf_shrink.quantization.job import Job, Made
 
 OPTIONS = {
     "weights": "int8",
@@ -29,46 +29,39 @@ MOSTLY_FLOAT = 0.2  # share of the weights; norms, biases and scales of MiniLM a
     extra="onnx",
     libraries=("onnx", "onnxscript", "onnxruntime"),
     stages=2,
+    format=Format(bits=8, group_size=None, symmetric=False, embedding_bits=8, activations="dynamic"),
+    calibrated=False,
+    tasks=tuple(OUTPUTS),
 )
-def onnx_int8(model: PreTrainedModel, task: str, folder: Path, step: Callable[[str], None]) -> dict[str, Any]:
+def onnx_int8(job: Job) -> Made:
     """Weights in int8, activations in int8 as they come, for ONNX Runtime on the CPU.
 
     Matrix products and the head get one scale a column, embeddings one a row. The scale of the activations is that of
     a whole batch, so an answer depends a little on the rows beside it, and on padding.
 
     Args:
-        model: A text encoder in fp32, as `to_float` gives it.
-        task: Name in `TASKS`.
-        folder: Where `model.onnx` goes.
-        step: Called with the name of each stage.
+        job: A model with an export; its folder gets `model.onnx`.
 
     Returns:
         The options, and the share of the weights that stayed in float.
-
-    Raises:
-        ShrinkError: If the task has no export yet, or the exported graph answers otherwise than the model.
     """
-    if task not in OUTPUTS:
-        raise ShrinkError(
-            f"`task` must be one of {list(OUTPUTS)} for onnx-int8, got {task!r}. Quantize a model for one of these."
-        )
-    step("export")
+    job.step("export")
     onnx = require("onnx", extra="onnx")
-    scratch = folder.parent / "float"
+    scratch = job.folder.parent / "float"
     scratch.mkdir()
-    graph = onnx.load(export_float_graph(model, scratch, task))
-    step("quantize")
+    graph = onnx.load(export_float_graph(job.model, scratch, job.task))
+    job.step("quantize")
     _forget_origin(graph)
     quantize_embedding_rows(graph)
-    _quantize_products(graph, folder / "model.onnx")
-    share = _float_share(onnx, onnx.load(folder / "model.onnx"))
+    _quantize_products(graph, job.folder / "model.onnx")
+    share = _float_share(onnx, onnx.load(job.folder / "model.onnx"))
     if share > MOSTLY_FLOAT:
         warnings.warn(
-            f"{share:.0%} of the weights of {type(model).__name__} stay in float: onnx-int8 packs matrix products and "
-            "embeddings, and this architecture has most of its weights elsewhere.",
+            f"{share:.0%} of the weights of {type(job.model).__name__} stay in float: onnx-int8 packs matrix products "
+            "and embeddings, and this architecture has most of its weights elsewhere.",
             stacklevel=2,
         )
-    return {"options": OPTIONS, "float_share": round(share, 4)}
+    return Made({"options": OPTIONS, "float_share": round(share, 4)})
 
 
 def _quantize_products(graph: Any, path: Path) -> None:

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from hf_shrink.errors import ShrinkError
 from hf_shrink.quantization.backends import QUANTIZERS, onnx_runtime
 from hf_shrink.quantization.backends.onnx_runtime import onnx_int8
 from hf_shrink.quantization.float_graph import to_float
+from hf_shrink.quantization.job import Job
 from tests.models import tiny_bert_classifier
 
 onnx = pytest.importorskip("onnx")
@@ -54,15 +54,9 @@ def test_weights_that_stay_in_float_are_told(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_runtime, "MOSTLY_FLOAT", 0.0)
     (tmp_path / "out").mkdir()
     steps = []
+    job = Job(to_float(tiny_bert_classifier(num_hidden_layers=1)), "regression", tmp_path / "out", steps.append)
     with pytest.warns(UserWarning, match="% of the weights of BertForSequenceClassification stay in float"):
-        said = onnx_int8(
-            to_float(tiny_bert_classifier(num_hidden_layers=1)), "regression", tmp_path / "out", steps.append
-        )
+        said = onnx_int8(job).record
     assert len(steps) == QUANTIZERS["onnx-int8"].facts["stages"]
     assert 0 < said["float_share"] < 0.2
     assert said["options"] == onnx_runtime.OPTIONS
-
-
-def test_a_task_without_export_is_refused(tmp_path):
-    with pytest.raises(ShrinkError, match=r"`task` must be one of \[.*\] for onnx-int8, got 'causal_lm'"):
-        onnx_int8(to_float(tiny_bert_classifier()), "causal_lm", tmp_path, print)

@@ -1,0 +1,100 @@
+"""Run as a script in a fresh process: an artifact answers rows through its runtime's stock class, without hf_shrink.
+
+Its arguments are the artifact's folder, a .npz with the inputs of each row ("0/input_ids", …), the .npz to write the
+answers to ("0/logits", …), and the class of transformers that loads folders which are no exported graph.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Row = Mapping[str, NDArray[Any]]
+Answer = Callable[[Row], Row]
+
+
+def answer_rows(folder: str, rows: str, answers: str, auto_class: str) -> None:
+    """Load the folder and answer.
+
+    Args:
+        folder: The artifact.
+        rows: File with the inputs.
+        answers: File to write.
+        auto_class: Such as "AutoModelForSequenceClassification".
+    """
+    place = Path(folder)
+    if any(place.glob("*.onnx")):
+        answer = _onnx(place)
+    elif any(place.glob("*.xml")):
+        answer = _openvino(place)
+    else:
+        answer = _transformers(place, auto_class)
+    given = np.load(rows)
+    by_row: dict[str, dict[str, NDArray[Any]]] = {}
+    for key in given.files:
+        row, name = key.split("/")
+        by_row.setdefault(row, {})[name] = given[key]
+    results = {f"{row}/{name}": value for row, feed in by_row.items() for name, value in answer(feed).items()}
+    np.savez(answers, **results)  # type: ignore[arg-type]
+
+
+def _onnx(folder: Path) -> Answer:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    graph = next(folder.glob("*.onnx"))
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    inputs = {node.name: node.shape for node in session.get_inputs()}
+    outputs = [node.name for node in session.get_outputs()]
+    return lambda row: dict(zip(outputs, session.run(None, _feed(inputs, row)), strict=True))
+
+
+def _openvino(folder: Path) -> Answer:
+    import openvino
+
+    compiled = openvino.Core().compile_model(next(folder.glob("*.xml")), "CPU")
+    inputs = {
+        port.any_name: [d.get_length() if d.is_static else None for d in port.partial_shape]
+        for port in compiled.inputs
+    }
+    outputs = [port.any_name for port in compiled.outputs]
+
+    def answer(row: Row) -> Row:
+        results = compiled(_feed(inputs, row))
+        return {name: np.array(results[i]) for i, name in enumerate(outputs)}
+
+    return answer
+
+
+def _transformers(folder: Path, auto_class: str) -> Answer:
+    import torch
+    import transformers
+
+    model = getattr(transformers, auto_class).from_pretrained(folder).eval()
+
+    def answer(row: Row) -> Row:
+        with torch.no_grad():
+            outputs = model(**{name: torch.from_numpy(values) for name, values in row.items()})
+        return {name: v.float().numpy() for name, v in outputs.items() if isinstance(v, torch.Tensor)}
+
+    return answer
+
+
+def _feed(inputs: Mapping[str, Any], row: Row) -> dict[str, NDArray[Any]]:
+    """What a graph declares; the past of a language model is empty."""
+    rows = len(next(iter(row.values())))
+    past = {
+        name: np.zeros([rows, *(size if isinstance(size, int) else 0 for size in shape[1:])], np.float32)
+        for name, shape in inputs.items()
+        if name not in row
+    }
+    return {name: row[name] if name in row else past[name] for name in inputs}
+
+
+if __name__ == "__main__":
+    sys.modules["hf_shrink"] = None  # type: ignore[assignment]  # importing it would fail, as where it is not installed
+    answer_rows(*sys.argv[1:])
