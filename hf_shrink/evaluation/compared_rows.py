@@ -16,9 +16,9 @@ from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation.chosen_metric import ChosenMetric
 from hf_shrink.evaluation.decoding import references
 from hf_shrink.evaluation.quality import label_names
-from hf_shrink.evaluation.sample_inputs import max_positions
 from hf_shrink.inputs.columns import TOKENIZED, find_columns
 from hf_shrink.inputs.labels import align_labels, check_labels, is_generic
+from hf_shrink.inputs.positions import max_positions
 from hf_shrink.inputs.rows import tokenize_rows
 from hf_shrink.inputs.tasks import model_config
 

@@ -1,13 +1,11 @@
 """Models held against their original: same rows, same machine, same minute."""
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from datasets import Dataset
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerBase
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation.candidates import Candidate, load_candidate
@@ -19,14 +17,14 @@ from hf_shrink.evaluation.measurement import Measurement, measure_costs
 from hf_shrink.evaluation.provenance import Provenance
 from hf_shrink.evaluation.quality import Reading, check_comparable, label_names, predict_all
 from hf_shrink.evaluation.report import Entry, ShrinkReport
-from hf_shrink.evaluation.sample_inputs import check_counts
 from hf_shrink.evaluation.scores import Score, score_all
 from hf_shrink.evaluation.vocabularies import in_the_words_of_the_first
 from hf_shrink.inputs.columns import TOKENIZED
+from hf_shrink.inputs.counts import check_counts
 from hf_shrink.inputs.datasets import dataset_name, load_rows
 from hf_shrink.inputs.models import load_processing_class
 from hf_shrink.inputs.remote import looks_like_path
-from hf_shrink.inputs.rows import default_collator
+from hf_shrink.inputs.rows import default_collator, padding_right
 from hf_shrink.inputs.tasks import TASKS, find_task
 
 
@@ -177,7 +175,7 @@ def _readings(
     rows: Sequence[Dataset], readers: Sequence[Any], task: str, collator: Callable[..., Any] | None
 ) -> list[Reading]:
     made = {
-        id(own): Reading(own, collator or default_collator(_padding_right(reader), task))
+        id(own): Reading(own, collator or default_collator(padding_right(reader), task))
         for own, reader in zip(rows, readers, strict=True)
     }
     return [made[id(own)] for own in rows]
@@ -186,15 +184,6 @@ def _readings(
 def _unique(name: str, taken: Sequence[str]) -> str:
     numbered = [name, *(f"{name} ({i})" for i in range(2, len(taken) + 2))]
     return next(candidate for candidate in numbered if candidate not in taken)
-
-
-def _padding_right(processing_class: Any) -> Any:
-    """Padding on the left would move a decoder's positions, and with them its perplexity."""
-    if not isinstance(processing_class, PreTrainedTokenizerBase) or processing_class.padding_side == "right":
-        return processing_class
-    right = copy.deepcopy(processing_class)
-    right.padding_side = "right"
-    return right
 
 
 def _costs(candidates: Sequence[Candidate], task: str, length: int, peak_memory: bool, bar: Any) -> list[Measurement]:

@@ -16,7 +16,8 @@ import torch
 from hf_shrink.errors import require
 from hf_shrink.evaluation.environment import usable_cores
 from hf_shrink.evaluation.modes import evaluation_mode
-from hf_shrink.evaluation.sample_inputs import check_counts, clip_length, main_input, sample_inputs
+from hf_shrink.evaluation.sample_inputs import clip_length, main_input, sample_inputs
+from hf_shrink.inputs.counts import check_counts
 from hf_shrink.inputs.onnx import OnnxModel
 
 WEIGHT_TYPES = {  # of a graph's matrices; other types hold indices and masks

@@ -9,8 +9,8 @@ from hf_shrink.evaluation.candidates import Candidate, load_candidate, on_disk
 from hf_shrink.evaluation.latency import Latency, measure_latency
 from hf_shrink.evaluation.macs import count_macs, float_source, macs_note
 from hf_shrink.evaluation.memory import measure_peak_memory
-from hf_shrink.evaluation.sample_inputs import check_counts
 from hf_shrink.evaluation.size import count_parameters, size_on_disk
+from hf_shrink.inputs.counts import check_counts
 
 
 @dataclass(frozen=True)

@@ -5,32 +5,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.onnx import OnnxModel
+from hf_shrink.inputs.positions import max_positions
 from hf_shrink.inputs.tasks import inner_model, model_config
 
-# These count positions from the padding id onwards, and so have fewer than their table has rows.
-POSITIONS_AFTER_PADDING = frozenset(
-    "camembert data2vec-text esm ibert lilt longformer luke mpnet roberta roberta-prelayernorm xlm-roberta "
-    "xlm-roberta-xl xmod".split()
-)
 SECOND_OF_SOUND = 16_000
-
-
-def check_counts(**counts: int | None) -> None:
-    """Refuse counts of nothing: rows, tokens, threads or passes.
-
-    Args:
-        **counts: Argument name to its value; None stands for a default.
-
-    Raises:
-        ShrinkError: If one is below 1.
-    """
-    for argument, count in counts.items():
-        if count is not None and not count >= 1:
-            raise ShrinkError(f"`{argument}` must be at least 1, got {count}. Leave it out for the default.")
 
 
 def sample_inputs(model: Any, *, batch_size: int = 1, sequence_length: int = 128) -> dict[str, Tensor]:
@@ -75,23 +57,6 @@ def main_input(model: Any) -> str:
         return next((name for name in _graph_inputs(model) if name in SAMPLES), "")
     inner = inner_model(model) if isinstance(model, nn.Module) else model
     return inner.main_input_name if isinstance(inner, PreTrainedModel) else ""
-
-
-def max_positions(config: PretrainedConfig) -> int | None:
-    """Tokens that a row may have at most.
-
-    Args:
-        config: The model's config.
-
-    Returns:
-        Tokens, or None where positions are relative and without end.
-    """
-    text = config.get_text_config()
-    positions = getattr(text, "max_position_embeddings", None)  # an optional field: T5, for one, has none
-    if positions is None or positions <= 0:
-        return None
-    padding = text.pad_token_id if text.model_type in POSITIONS_AFTER_PADDING else None
-    return positions if padding is None else positions - padding - 1
 
 
 def clip_length(model: Any, sequence_length: int) -> int:

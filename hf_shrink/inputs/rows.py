@@ -1,5 +1,6 @@
 """Rows become model inputs: tokenised once, batched, padded."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -141,6 +142,22 @@ def default_collator(processing_class: Any, task: str) -> Callable[[list[dict[st
     if task == "token_classification":
         return DataCollatorForTokenClassification(tokenizer)
     return DataCollatorWithPadding(tokenizer)
+
+
+def padding_right(processing_class: Any) -> Any:
+    """Make a tokenizer pad on the right: padding on the left would move a decoder's positions.
+
+    Args:
+        processing_class: Tokenizer, processor or image processor, or None.
+
+    Returns:
+        The same, or a copy where it is a tokenizer that pads on the left.
+    """
+    if not isinstance(processing_class, PreTrainedTokenizerBase) or processing_class.padding_side == "right":
+        return processing_class
+    right = copy.deepcopy(processing_class)
+    right.padding_side = "right"
+    return right
 
 
 def _tokenizer(processing_class: Any) -> PreTrainedTokenizerBase:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation.modes import evaluation_mode
+from hf_shrink.inputs.calibration_rows import Batch, CalibrationRows, shared_by
 from hf_shrink.inputs.encoding import IGNORED
 from hf_shrink.inputs.rows import MODEL_INPUTS
 from hf_shrink.inputs.tasks import inner_model, model_config
-from hf_shrink.pruning.calibration_rows import Batch, CalibrationRows, shared_by
 from hf_shrink.pruning.targets import as_rows
 
 Criterion = Callable[[Tensor, Tensor], Tensor]

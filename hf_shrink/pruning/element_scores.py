@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from hf_shrink.inputs.calibration_rows import CalibrationRows
 from hf_shrink.pruning.calibration import input_norms, mean_scores
-from hf_shrink.pruning.calibration_rows import CalibrationRows
 from hf_shrink.pruning.structures import Structure
 from hf_shrink.pruning.structures.structure import ElementScores
 from hf_shrink.pruning.structures.unstructured import SingleWeights

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from hf_shrink.evaluation.modes import evaluation_mode
+from hf_shrink.inputs.calibration_rows import CalibrationRows
 from hf_shrink.pruning.calibration import add_over_processes, check_reached, labels_by_row, loss_of, only_trainable
-from hf_shrink.pruning.calibration_rows import CalibrationRows
 from hf_shrink.pruning.dead_units import Block
 
 Criterion = Callable[[Tensor, Tensor], Tensor]

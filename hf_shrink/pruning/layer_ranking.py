@@ -7,8 +7,8 @@ from transformers import PreTrainedModel
 
 from hf_shrink.architectures.layers import find_layers
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.calibration_rows import RowOptions, read_rows
 from hf_shrink.inputs.models import load_model
-from hf_shrink.pruning.calibration_rows import RowOptions, read_rows
 from hf_shrink.pruning.layer_scores import LAYER_SCORES
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from hf_shrink.errors import ShrinkError
-from hf_shrink.evaluation.sample_inputs import check_counts
+from hf_shrink.inputs.calibration_rows import CalibrationRows, RowOptions, read_rows
+from hf_shrink.inputs.counts import check_counts
 from hf_shrink.inputs.float_models import check_float_model
 from hf_shrink.inputs.models import load_model
 from hf_shrink.pruning.calibration import input_products, run_order
-from hf_shrink.pruning.calibration_rows import CalibrationRows, RowOptions, read_rows
 from hf_shrink.pruning.config import DEFAULT_IGNORE, SCOPES, structure_share
 from hf_shrink.pruning.constraints import check_constraints
 from hf_shrink.pruning.criteria import CALIBRATED, CRITERIA

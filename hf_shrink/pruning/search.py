@@ -17,9 +17,9 @@ from transformers import PreTrainedModel
 
 from hf_shrink.architectures import architecture_of, find_layers
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.calibration_rows import CalibrationRows, shared_by
 from hf_shrink.inputs.tasks import inner_model
 from hf_shrink.pruning.calibration import mean_loss
-from hf_shrink.pruning.calibration_rows import CalibrationRows, shared_by
 from hf_shrink.pruning.compaction import compact
 from hf_shrink.pruning.constraints import SHARES_OR_COUNTS, Limits, read_constraints, values_of
 from hf_shrink.pruning.costs import count_costs

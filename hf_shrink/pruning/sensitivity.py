@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.calibration_rows import CalibrationRows, RowOptions, read_rows
 from hf_shrink.inputs.datasets import dataset_name
 from hf_shrink.inputs.models import load_model
 from hf_shrink.pruning.calibration import input_products, mean_loss
-from hf_shrink.pruning.calibration_rows import CalibrationRows, RowOptions, read_rows
 from hf_shrink.pruning.config import DEFAULT_IGNORE
 from hf_shrink.pruning.element_scores import element_scores, modules_of
 from hf_shrink.pruning.one_shot import (

@@ -8,7 +8,8 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
-from hf_shrink.evaluation.sample_inputs import clip_length, main_input, max_positions, sample_inputs
+from hf_shrink.evaluation.sample_inputs import clip_length, main_input, sample_inputs
+from hf_shrink.inputs.positions import max_positions
 from tests.evaluation.builders import classifier, tiny_gpt2
 
 

@@ -3,7 +3,7 @@
 import torch
 from datasets import Dataset
 
-from hf_shrink.pruning.calibration_rows import RowOptions, read_rows
+from hf_shrink.inputs.calibration_rows import RowOptions, read_rows
 from tests.models import tiny_tokenizer
 
 LENGTHS = [9, 4, 6, 3, 5]

@@ -7,8 +7,8 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.calibration_rows import RowOptions, read_rows
 from hf_shrink.pruning.calibration import input_products, mean_loss
-from hf_shrink.pruning.calibration_rows import RowOptions, read_rows
 from hf_shrink.pruning.criteria.sparsegpt import eliminate
 from hf_shrink.pruning.one_shot import prune
 from hf_shrink.pruning.targets import find_targets

@@ -15,8 +15,8 @@ from hf_shrink.architectures import find_layers
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation.macs import count_macs
 from hf_shrink.evaluation.size import count_parameters
+from hf_shrink.inputs.calibration_rows import RowOptions, read_rows
 from hf_shrink.pruning.calibration import mean_loss
-from hf_shrink.pruning.calibration_rows import RowOptions, read_rows
 from hf_shrink.pruning.costs import Cost, count_costs
 from hf_shrink.pruning.dead_units import find_blocks, find_widths
 from hf_shrink.pruning.one_shot import prune

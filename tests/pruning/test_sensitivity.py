@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.calibration_rows import RowOptions, read_rows
 from hf_shrink.pruning import sensitivity
 from hf_shrink.pruning.calibration import mean_loss
-from hf_shrink.pruning.calibration_rows import RowOptions, read_rows
 from hf_shrink.pruning.one_shot import prune
 from hf_shrink.pruning.sensitivity import SensitivityTable, pruning_sensitivity
 from hf_shrink.pruning.targets import find_targets

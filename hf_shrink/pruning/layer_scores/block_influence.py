@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from hf_shrink.inputs.calibration_rows import CalibrationRows
 from hf_shrink.pruning.calibration import add_over_processes, watch_layers
-from hf_shrink.pruning.calibration_rows import CalibrationRows
 from hf_shrink.pruning.layer_scores import LAYER_SCORES
 
 

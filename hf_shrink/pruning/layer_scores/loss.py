@@ -9,8 +9,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.calibration_rows import CalibrationRows, shared_by
 from hf_shrink.pruning.calibration import mean_loss
-from hf_shrink.pruning.calibration_rows import CalibrationRows, shared_by
 from hf_shrink.pruning.layer_scores import LAYER_SCORES
 
 

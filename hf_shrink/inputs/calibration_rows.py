@@ -1,6 +1,5 @@
-"""Rows that a model reads to be pruned by: found, tokenised, batched, shared by processes."""
+"""Rows that a model is calibrated on: found, tokenised, batched, shared by processes."""
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +11,13 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from hf_shrink.errors import ShrinkError
-from hf_shrink.evaluation.sample_inputs import check_counts, max_positions
 from hf_shrink.inputs.columns import TOKENIZED, find_columns
+from hf_shrink.inputs.counts import check_counts
 from hf_shrink.inputs.datasets import load_rows
 from hf_shrink.inputs.labels import align_labels, check_labels
 from hf_shrink.inputs.models import load_processing_class
-from hf_shrink.inputs.rows import CLASSIFIERS, default_collator, row_batches, tokenize_rows
+from hf_shrink.inputs.positions import max_positions
+from hf_shrink.inputs.rows import CLASSIFIERS, default_collator, padding_right, row_batches, tokenize_rows
 from hf_shrink.inputs.tasks import find_task, inner_model, model_config
 
 Batch = Mapping[str, Any]
@@ -139,7 +139,7 @@ def read_rows(
     )
     if labelled and task == "causal_lm" and "labels" not in rows.column_names:
         rows = rows.map(lambda batch: {"labels": batch["input_ids"]}, batched=True, desc="Labelling")
-    collator = options.data_collator or default_collator(_padding_right(processing_class), task)
+    collator = options.data_collator or default_collator(padding_right(processing_class), task)
     return CalibrationRows(rows, collator, options.batch_size, task, options.seed)
 
 
@@ -178,12 +178,3 @@ def _longest(model: nn.Module, processing_class: Any) -> int | None:
     if isinstance(processing_class, PreTrainedTokenizerBase):
         limits.append(processing_class.model_max_length)
     return min(limits, default=None)
-
-
-def _padding_right(processing_class: Any) -> Any:
-    """Padding on the left would move a decoder's positions."""
-    if not isinstance(processing_class, PreTrainedTokenizerBase) or processing_class.padding_side == "right":
-        return processing_class
-    right = copy.deepcopy(processing_class)
-    right.padding_side = "right"
-    return right

@@ -1,14 +1,24 @@
-"""Rows that a model reads to be pruned by: which, in what order, and what is refused before it runs."""
+"""Rows that a model is calibrated on: which, in what order, and what is refused before it runs."""
 
 import pytest
 import torch
 from datasets import Dataset
 
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.calibration_rows import RowOptions, read_rows
 from tests.architectures.models import tiny_model
-from tests.models import tiny_bert_classifier
-from tests.pruning.calibrating import read
-from tests.pruning.training import TEXTS, rows
+from tests.models import tiny_bert_classifier, tiny_tokenizer
+
+TEXTS = ["my card is lost", "help", "where is the money", "top up failed please help me", "new pin", "transfer failed"]
+
+
+def read(model, dataset, *, labelled=False, size=None, **options):
+    options = RowOptions(processing_class=tiny_tokenizer(), **options)
+    return read_rows(model, model, dataset, options, labelled=labelled, size=size)
+
+
+def rows():
+    return Dataset.from_dict({**tiny_tokenizer()(TEXTS), "labels": [0, 1, 2] * 2})
 
 
 def test_a_collator_that_masks_at_random_masks_alike_in_every_pass():
