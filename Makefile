@@ -21,4 +21,4 @@ clean:  ## remove everything that was made
 	rm -rf .venv .venv-* dist build *.egg-info .pytest_cache .ruff_cache .mypy_cache quickstart-out
 
 $(VENV)/.ready: pyproject.toml constraints/current.txt tools/make-venv
-	tools/make-venv $(VENV) constraints/current.txt dev
+	tools/make-venv $(VENV) constraints/current.txt dev,openvino,torchao

@@ -1,5 +1,6 @@
 """`hf-shrink`: the commands, and what an error looks like."""
 
+import logging
 import sys
 
 import typer
@@ -36,6 +37,7 @@ COMMANDS = (
 )
 for module in COMMANDS:
     module.register(app)
+CHATTY = ("torchao", "torch.utils._pytree")  # importing transformers loads torchao, which tells what it lacks of a GPU
 
 
 @app.callback()
@@ -46,6 +48,8 @@ def _options(debug: bool = typer.Option(False, "--debug", help="Show the traceba
 def run() -> None:
     """Run the command line; exit code 0 is done, 1 refused input or failed work, 2 wrong usage."""
     debug = "--debug" in sys.argv[1:]
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         app()
     except ShrinkError as error:
