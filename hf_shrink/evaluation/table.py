@@ -6,6 +6,7 @@ from hf_shrink.evaluation.report import Entry, ShrinkReport
 
 DASH = "–"
 SIGNIFICANCE = 0.05
+NOISE = 1.05  # a ratio of two times that is nearer to 1 says nothing
 METRIC_TITLES = {"f1": "F1", "squad_f1": "SQuAD F1", "mse": "MSE", "mae": "MAE", "matthews_correlation": "MCC"}
 
 
@@ -37,6 +38,7 @@ def markdown(report: ShrinkReport) -> str:
     header, rows = table(report)
     lines = [_line(header), _line(["---", *["---:"] * (len(header) - 1)]), *(_line(row) for row in rows)]
     verdicts = [f"- {_escape(report.verdict(i))}" for i in range(1, len(report.entries))]
+    verdicts += [f"- {_escape(words)}" for entry in report.entries[1:] for words in drawbacks(report, entry)]
     return "\n".join([*lines, "", conditions(report), *([""] if verdicts else []), *verdicts]) + "\n"
 
 
@@ -83,6 +85,27 @@ def verdict(report: ShrinkReport, entry: Entry) -> str:
     gained = (change > 0) == report.higher_is_better
     verb, noun = ("gained", "gain") if gained else ("lost", "loss")
     return f"{entry.name} {verb} {_points(report, abs(change))} ({evidence}): a real {noun}."
+
+
+def drawbacks(report: ShrinkReport, entry: Entry) -> list[str]:
+    """Say where a model that was made to be smaller and faster is larger or slower.
+
+    Args:
+        report: The report that it stands in.
+        entry: The model.
+
+    Returns:
+        One sentence for each; times within 5 % of the original's count as equal.
+    """
+    ratios = (
+        (report.size_ratio_of(entry), 1.0, "larger on disk than"),
+        (report.speedup_of(entry), 1 / NOISE, "slower than"),
+    )
+    return [
+        f"{entry.name} is {1 / ratio:.2f}× {words} the original here."
+        for ratio, limit, words in ratios
+        if ratio is not None and ratio < limit
+    ]
 
 
 def metric_title(metric: str) -> str:

@@ -6,13 +6,13 @@ from typing import Any
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation.provenance import MethodUse
 from hf_shrink.evaluation.report import Entry, ShrinkReport
-from hf_shrink.evaluation.table import format_value, metric_title
+from hf_shrink.evaluation.table import drawbacks, format_value, metric_title
 from hf_shrink.hub.rendering import TAG, hub_ids, render
 from hf_shrink.hub.usage import is_onnx, loading_code, session_code
 from hf_shrink.inputs.tasks import TASKS
 
 HERE = "."  # a card without a repository is read in its model's folder
-QUANTIZING = ("onnx-", "openvino-", "bnb-", "torchao-", "autoround-")
+QUANTIZING = ("onnx-", "openvino-", "optimum-", "bnb-", "torchao-", "autoround-")
 HUB_METRICS = {  # the Hub's name of a metric, where it is another than ours
     "f1_macro": "f1",
     "f1_micro": "f1",
@@ -223,7 +223,7 @@ def _headline(report: ShrinkReport, entry: Entry, position: int) -> str:
 
 
 def _limits(report: ShrinkReport, entry: Entry, method: str | None, position: int) -> list[str]:
-    limits = []
+    limits = drawbacks(report, entry) if position else []
     if entry.value is not None:
         limits.append(
             f"Its quality is known on {report.rows:,} rows of {report.dataset} only; on other data it may differ."

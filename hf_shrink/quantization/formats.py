@@ -15,6 +15,8 @@ class Format:
         embedding_bits: Of one number of an embedding; 16 or 32 where embeddings stay in float.
         activations: How the inputs of a product get their 8 bits: "dynamic" finds the range as it runs, "static" over
             calibration rows before; None leaves them in float.
+        scale_bits: Of one scale; a zero point beside it takes as many bits as a weight.
+        float_bits: Of what stays in float.
     """
 
     bits: int
@@ -22,3 +24,5 @@ class Format:
     symmetric: bool
     embedding_bits: int
     activations: Literal["dynamic", "static"] | None
+    scale_bits: int = 32
+    float_bits: int = 32

@@ -3,8 +3,9 @@ from dataclasses import replace
 import pytest
 
 from hf_shrink.evaluation import Entry
-from hf_shrink.evaluation.table import conditions, format_bytes, format_count, metric_title, table
-from tests.evaluation.example import example_report, example_student, example_teacher
+from hf_shrink.evaluation.table import conditions, drawbacks, format_bytes, format_count, metric_title, table
+from hf_shrink.hub.card import model_card
+from tests.evaluation.example import example_latency, example_report, example_student, example_teacher
 
 
 def test_the_row_of_a_student():
@@ -43,6 +44,18 @@ def test_markdown_is_one_table_with_conditions_and_verdicts():
     assert lines[8:] == [f"- {report.verdict(1)}", f"- {report.verdict(2)}"]
     piped = replace(report, entries=(replace(example_teacher(), name="a|b"), example_student()))
     assert "| a\\|b |" in piped.to_markdown()
+
+
+def test_larger_and_slower_is_said_and_not_hidden():
+    fast, slow, same = (replace(example_report().entries[1], name=name) for name in ("fast", "slow", "same"))
+    slow = replace(slow, latency=example_latency(2 * 6.84), size_bytes=2 * example_teacher().size_bytes)
+    same = replace(same, latency=example_latency(1.02 * 6.84))
+    report = replace(example_report(), entries=(example_teacher(), fast, slow, same))
+    assert drawbacks(report, fast) == drawbacks(report, same) == []
+    said = ["slow is 2.00× larger on disk than the original here.", "slow is 2.00× slower than the original here."]
+    assert drawbacks(report, slow) == said
+    assert report.to_markdown().splitlines()[-2:] == [f"- {words}" for words in said]
+    assert all(f"- {words}" in model_card(report, entry=2) for words in said)
 
 
 def test_conditions_name_all_that_the_numbers_hold_under():

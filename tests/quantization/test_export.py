@@ -24,6 +24,7 @@ from hf_shrink.inputs import find_task
 from hf_shrink.inputs.tasks import TASKS
 from hf_shrink.quantization import QUANTIZERS, quantize
 from hf_shrink.quantization.job import Made
+from hf_shrink.quantization.predicted_size import predict_bytes
 from tests.models import randomize, tiny_bert_classifier, tiny_tokenizer
 from tests.quantization.texts import TEXTS, inputs, logits, real_proportions
 from tests.stock import run_stock
@@ -53,6 +54,7 @@ def test_contract_every_quantizer_keeps_the_answers_and_saves_bytes(method, arti
     assert (before - after).abs().max() < 0.1 * before.abs().max()
     assert not torch.equal(before, after)  # a float copy under another name would be
     assert made.size_bytes < 0.3 * size_on_disk(tmp_path / "float")
+    assert predict_bytes(model, QUANTIZERS[method].facts["format"]) == pytest.approx(made.size_bytes, rel=0.15)
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (2, 16), (5, 31)])
