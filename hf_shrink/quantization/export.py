@@ -19,6 +19,7 @@ from hf_shrink.evaluation.environment import find_environment
 from hf_shrink.inputs.models import base_folder, load_model, load_processing_class, model_name
 from hf_shrink.inputs.tasks import PROBLEM_TYPES, find_task, inner_model
 from hf_shrink.quantization.artifact import RECORD, QuantizedArtifact
+from hf_shrink.quantization.automatic import choose_method
 from hf_shrink.quantization.backends import QUANTIZERS
 from hf_shrink.quantization.float_graph import to_float
 from hf_shrink.quantization.job import Job, Made
@@ -44,7 +45,8 @@ def quantize(
 
     Args:
         model: A float model in any float dtype, its folder or its Hub id. An instance stays as it is, mode included.
-        method: Name in `QUANTIZERS`, or a function of the same signature.
+        method: Name in `QUANTIZERS`, "auto", which takes the one that serves best here and records why, or a function of
+            the same signature.
         output_dir: New or empty folder. It gets the model in the layout of the runtime's stock class, its config, the
             tokenizer, and `quantization.json` with the method, its options, the versions and the proof.
         processing_class: Tokenizer or processor to save beside it; by default the one that lies beside `model`. A
@@ -57,10 +59,14 @@ def quantize(
         The artifact. Where the input is refused, or the result does not load or answer as the model, there is an
         error, and `output_dir` is as it was.
     """
-    chosen, target = _resolve(method, options), check_target(output_dir)
+    chosen, target = None if method == "auto" else _resolve(method, options), check_target(output_dir)
     _check_processing_class(processing_class)
     loaded = _check_float(load_model(model, task=task))
-    found = _check_task(chosen, find_task(loaded, task))
+    found, reason = find_task(loaded, task), None
+    if chosen is None:
+        preference = choose_method(found, calibrated=False)
+        chosen, reason = _resolve(preference.method, options), preference.reason
+    _check_task(chosen, found)
     float_model = to_float(copy.deepcopy(loaded) if loaded is model else loaded)
     _describe(float_model, task)
     kept = _check_ignore(float_model, ignore or ())
@@ -71,6 +77,8 @@ def quantize(
         _complete(job, _find_processing_class(model) if processing_class is None else processing_class)
         step("prove")
         record = _record(job, made, chosen.name, model_name(model))
+        if reason is not None:
+            record["chosen_because"] = reason
         (job.folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         move(job.folder, target, last=RECORD)
     return QuantizedArtifact.from_pretrained(target)
@@ -90,14 +98,13 @@ def _resolve(method: str | Callable[..., Made], options: dict[str, Any]) -> Meth
     return chosen
 
 
-def _check_task(method: Method, task: str) -> str:
+def _check_task(method: Method, task: str) -> None:
     fitting = method.facts.get("tasks", (task,))
     if task not in fitting:
         raise ShrinkError(
             f"`task` must be one of {list(fitting)} for {method.name}, got {task!r}. "
             "Quantize a model for one of these, or choose another method."
         )
-    return task
 
 
 def _check_ignore(model: PreTrainedModel, ignore: Sequence[str]) -> tuple[str, ...]:

@@ -23,8 +23,10 @@ from hf_shrink.evaluation import size_on_disk
 from hf_shrink.inputs import find_task
 from hf_shrink.inputs.tasks import TASKS
 from hf_shrink.quantization import QUANTIZERS, quantize
+from hf_shrink.quantization.automatic import Preference
 from hf_shrink.quantization.job import Made
 from hf_shrink.quantization.predicted_size import predict_bytes
+from hf_shrink.registry import Method
 from tests.models import randomize, tiny_bert_classifier, tiny_tokenizer
 from tests.quantization.texts import TEXTS, inputs, logits, real_proportions
 from tests.stock import run_stock
@@ -148,6 +150,14 @@ def copied(artifact):
 def test_a_function_serves_as_method(model, copied, tmp_path):
     made = quantize(model, copied, output_dir=tmp_path / "out")
     assert (made.method, made.record["options"]) == ("copied", {"bits": 8})
+
+
+def test_auto_says_what_it_chose_and_why(model, copied, tmp_path, monkeypatch):
+    chosen = Preference("onnx-int8", "it is fast")
+    monkeypatch.setattr(export, "choose_method", lambda task, calibrated: chosen)
+    monkeypatch.setattr(export, "_resolve", lambda method, options: Method(method, copied, ""))
+    made = quantize(model, "auto", output_dir=tmp_path / "out")
+    assert (made.method, made.record["chosen_because"]) == ("onnx-int8", "it is fast")
 
 
 def test_a_folder_brings_its_tokenizer_and_a_stated_task_stays(model, copied, tmp_path):

@@ -1,0 +1,96 @@
+"""Which method serves a model here, where the user leaves it open."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+
+from hf_shrink.errors import ShrinkError
+from hf_shrink.quantization.backends import QUANTIZERS
+
+GENERATORS = ("causal_lm", "seq2seq_lm")
+
+
+@dataclass(frozen=True)
+class Preference:
+    """One method, and what speaks for it.
+
+    Args:
+        method: Name in `QUANTIZERS`.
+        reason: Why it comes before those behind it.
+        device: Where it runs well.
+        generators: Whether it is preferred for models that generate; None for all.
+    """
+
+    method: str
+    reason: str
+    device: str = "cpu"
+    generators: bool | None = None
+
+
+PREFERENCES = (  # the first that is usable is taken
+    Preference("bnb-nf4", "a GPU is here, and a generator's time goes into reading weights", "cuda", generators=True),
+    Preference("bnb-int8", "a GPU is here, and 8 bits keep more than 4", "cuda"),
+    Preference(
+        "openvino-int8-static",
+        "calibration rows are given, and fixed ranges are the fastest on a CPU",
+        generators=False,
+    ),
+    Preference("onnx-int8", "it is fast on every CPU, keeps nearly all and needs no rows"),
+    Preference("openvino-int8", "it keeps nearly all and needs no rows"),
+    Preference("optimum-int8", "it is fast on every CPU and needs no rows"),
+    Preference("bnb-int8", "it needs nothing but PyTorch"),
+)
+
+
+def usable_methods(task: str, *, calibrated: bool) -> list[str]:
+    """The methods that can be run here.
+
+    Args:
+        task: Name in `TASKS` that they must serve.
+        calibrated: Whether there are rows for methods that read some.
+
+    Returns:
+        Names in `QUANTIZERS`.
+    """
+    return [
+        name
+        for name, method in QUANTIZERS.items()
+        if task in method.facts["tasks"]
+        and (calibrated or not method.facts["calibrated"])
+        and not _missing(method.facts["libraries"])
+    ]
+
+
+def choose_method(task: str, *, calibrated: bool) -> Preference:
+    """Choose by what is installed, by the processor, the task, and whether there are rows.
+
+    Args:
+        task: Name in `TASKS`.
+        calibrated: Whether there are rows to calibrate with.
+
+    Returns:
+        The method with the reason.
+
+    Raises:
+        ShrinkError: If nothing that serves the task is installed.
+    """
+    usable = usable_methods(task, calibrated=calibrated)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for preference in PREFERENCES:
+        fits = preference.generators in (None, task in GENERATORS)
+        if preference.method in usable and fits and preference.device in ("cpu", device):
+            return preference
+    serving = [name for name, method in QUANTIZERS.items() if task in method.facts["tasks"]]
+    if not serving:
+        raise ShrinkError(f"`task` must be one that a method serves, got {task!r}. No method of QUANTIZERS does.")
+    extras = sorted({QUANTIZERS[name].facts["extra"] for name in serving})
+    raise ShrinkError(
+        f"`method` 'auto' must find one of {serving} installed, but none is. "
+        f'Install one: pip install "hf_shrink[{extras[0]}]".'
+    )
+
+
+def _missing(libraries: Sequence[str]) -> list[str]:
+    return [library for library in libraries if find_spec(library.split(".")[0]) is None or find_spec(library) is None]
