@@ -45,8 +45,8 @@ def quantize(
 
     Args:
         model: A float model in any float dtype, its folder or its Hub id. An instance stays as it is, mode included.
-        method: Name in `QUANTIZERS`, "auto", which takes the one that serves best here and records why, or a function of
-            the same signature.
+        method: Name in `QUANTIZERS`, "auto", which takes the one that serves best here and records why, or a function
+            of the same signature.
         output_dir: New or empty folder. It gets the model in the layout of the runtime's stock class, its config, the
             tokenizer, and `quantization.json` with the method, its options, the versions and the proof.
         processing_class: Tokenizer or processor to save beside it; by default the one that lies beside `model`. A
