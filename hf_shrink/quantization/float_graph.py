@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.onnx import OnnxModel
+from hf_shrink.quantization.job import Job
 
 # Task to the graph's outputs, named as Optimum's ORTModel classes read them.
 OUTPUTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -132,6 +133,22 @@ def export_float_graph(model: PreTrainedModel, folder: Path, task: str) -> Path:
     model.config.save_pretrained(folder)
     _check(model, OnnxModel(folder), task)
     return graph
+
+
+def float_graph_of(job: Job) -> Path:
+    """The float graph of a job's model, for reading: jobs whose folders lie side by side share one.
+
+    Args:
+        job: What was asked for.
+
+    Returns:
+        The graph.
+    """
+    shared = job.folder.parent / "float"
+    if not (shared / "model.onnx").exists():  # exporting takes longer than quantizing
+        shared.mkdir()
+        export_float_graph(job.model, shared, job.task)
+    return shared / "model.onnx"
 
 
 class _Outputs(nn.Module):

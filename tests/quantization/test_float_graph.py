@@ -4,7 +4,9 @@ from transformers import AutoModelForSequenceClassification, RobertaConfig
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs import OnnxModel
+from hf_shrink.quantization import float_graph
 from hf_shrink.quantization.float_graph import _check, export_float_graph, run_float, sample_inputs, to_float
+from hf_shrink.quantization.job import Job
 from tests.models import tiny_bert_classifier
 
 TASK = "single_label_classification"
@@ -77,3 +79,16 @@ def test_answers_are_held_to_the_tolerance():
     for shift in (3e-4 * scale, float("nan"), float("inf")):
         with pytest.raises(ShrinkError, match=r"with 3 rows of 21 tokens the graph .* does not: logits are off by"):
             _check(model, Answering(model, shift), TASK)
+
+
+def test_jobs_side_by_side_share_one_export(monkeypatch, tmp_path):
+    exported = []
+    monkeypatch.setattr(
+        float_graph,
+        "export_float_graph",
+        lambda model, folder, task: exported.append(folder) or (folder / "model.onnx").write_bytes(b""),
+    )
+    jobs = [Job(None, "regression", tmp_path / name, lambda stage: None) for name in ("first", "second")]
+    paths = [float_graph.float_graph_of(job) for job in jobs]
+    assert paths == [tmp_path / "float" / "model.onnx"] * 2
+    assert exported == [tmp_path / "float"]

@@ -8,7 +8,7 @@ from typing import Any
 from hf_shrink.errors import require
 from hf_shrink.quantization.backends import QUANTIZERS
 from hf_shrink.quantization.embedding_rows import quantize_embedding_rows
-from hf_shrink.quantization.float_graph import OUTPUTS, export_float_graph
+from hf_shrink.quantization.float_graph import OUTPUTS, float_graph_of
 from hf_shrink.quantization.formats import Format
 from hf_shrink.quantization.job import Job, Made
 
@@ -47,9 +47,7 @@ def onnx_int8(job: Job) -> Made:
     """
     job.step("export")
     onnx = require("onnx", extra="onnx")
-    scratch = job.folder.parent / "float"
-    scratch.mkdir()
-    graph = onnx.load(export_float_graph(job.model, scratch, job.task))
+    graph = onnx.load(float_graph_of(job))
     job.step("quantize")
     _forget_origin(graph)
     quantize_embedding_rows(graph)
