@@ -36,6 +36,7 @@ _EXPORTS = {
     "pruning_sensitivity": "hf_shrink.pruning.sensitivity",
     "push_dataset_to_hub": "hf_shrink.hub.upload",
     "push_to_hub": "hf_shrink.hub.upload",
+    "quantization_sensitivity": "hf_shrink.quantization.sensitivity",
     "quantize": "hf_shrink.quantization.export",
     "register_architecture": "hf_shrink.architectures",
     "save_pruned": "hf_shrink.pruning.layouts",

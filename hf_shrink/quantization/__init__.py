@@ -7,6 +7,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "QUANTIZERS": "hf_shrink.quantization.backends",
         "QuantizedArtifact": "hf_shrink.quantization.artifact",
+        "SensitivityMap": "hf_shrink.quantization.sensitivity",
+        "quantization_sensitivity": "hf_shrink.quantization.sensitivity",
         "quantize": "hf_shrink.quantization.export",
     },
 )

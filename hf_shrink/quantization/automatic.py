@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 import torch
+from transformers import PreTrainedModel
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.quantization.backends import QUANTIZERS
+from hf_shrink.quantization.predicted_size import predict_bytes
+from hf_shrink.registry import Method
 
 GENERATORS = ("causal_lm", "seq2seq_lm")
 
@@ -40,11 +43,11 @@ PREFERENCES = (  # the first that is usable is taken
 )
 
 
-def usable_methods(task: str, *, calibrated: bool) -> list[str]:
+def usable_methods(task: str | None = None, *, calibrated: bool = True) -> list[str]:
     """The methods that can be run here.
 
     Args:
-        task: Name in `TASKS` that they must serve.
+        task: Name in `TASKS` that they must serve; None for any.
         calibrated: Whether there are rows for methods that read some.
 
     Returns:
@@ -53,7 +56,7 @@ def usable_methods(task: str, *, calibrated: bool) -> list[str]:
     return [
         name
         for name, method in QUANTIZERS.items()
-        if task in method.facts["tasks"]
+        if task in (None, *method.facts["tasks"])
         and (calibrated or not method.facts["calibrated"])
         and not _missing(method.facts["libraries"])
     ]
@@ -86,6 +89,24 @@ def choose_method(task: str, *, calibrated: bool) -> Preference:
         f"`method` 'auto' must find one of {serving} installed, but none is. "
         f'Install one: pip install "hf_shrink[{extras[0]}]".'
     )
+
+
+def cheaper_methods(method: Method, model: PreTrainedModel, task: str) -> list[Method]:
+    """The methods that are worth a try before another one, since they take fewer bits.
+
+    Args:
+        method: What would be taken.
+        model: What is quantized.
+        task: Name in `TASKS`.
+
+    Returns:
+        Methods of the same libraries that read no rows, the smallest first, and the method itself as the last.
+    """
+    numbers = method.facts["format"]
+    usable = [QUANTIZERS[name] for name in usable_methods(task, calibrated=False)]
+    same = [other for other in usable if other.facts["extra"] == method.facts["extra"]]
+    cheaper = [other for other in same if other.facts["format"].bits < numbers.bits]
+    return [*sorted(cheaper, key=lambda other: predict_bytes(model, other.facts["format"])), method]
 
 
 def _missing(libraries: Sequence[str]) -> list[str]:

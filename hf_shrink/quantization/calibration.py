@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation.compared_rows import LANGUAGE_MODELS, count_tokens
-from hf_shrink.inputs.calibration_rows import RowOptions, read_rows
+from hf_shrink.inputs.calibration_rows import CalibrationRows, RowOptions, read_rows
 from hf_shrink.inputs.columns import find_columns, inner_feature
 from hf_shrink.inputs.counts import check_counts
 from hf_shrink.inputs.datasets import dataset_name, load_rows
@@ -101,15 +101,13 @@ def calibration_batches(
     strata = np.zeros(len(raw), np.int64) if label is None else _strata(raw, label, task)
     random = np.random.default_rng(options.seed)
     pool = _draw(strata, min(POOL * size, len(raw)), random)
-    reading = replace(options, split=None, task=task, max_length=_longest(model, task, options.max_length))
+    reading = replace(options, split=None, task=task, max_length=longest_row(model, task, options.max_length))
     rows = raw.select(pool) if label is None else raw.select(pool).remove_columns(label)
     read = read_rows(model, source, rows, reading, labelled=False)
-    lengths = _lengths(read.rows)
+    lengths = row_lengths(read.rows)
     taken = choose_rows(strata[pool], lengths, min(size, len(raw)), random)
     taken = taken[np.argsort(-lengths[taken], kind="stable")]
-    rows = _without_labels(read.rows, task).select(taken)
-    known = inspect.signature(inner_model(model).forward).parameters
-    made = [_inputs(batch, known) for batch in replace(read, rows=rows).batches()]
+    made = unlabelled_batches(model, replace(read, rows=read.rows.select(taken)))
     batches = tuple(made[i] for i in random.permutation(len(made)))  # who reads the first ones only sees all lengths
     record = {
         "dataset": dataset_name(dataset),
@@ -120,6 +118,21 @@ def calibration_batches(
         "fingerprint": _fingerprint(batches),
     }
     return CalibrationSet(batches, record)
+
+
+def unlabelled_batches(model: nn.Module, read: CalibrationRows) -> list[Batch]:
+    """All rows, in their order, as a model reads them; labels stay out.
+
+    Args:
+        model: Who reads.
+        read: The rows.
+
+    Returns:
+        Padded batches on the CPU, with what the model takes.
+    """
+    known = inspect.signature(inner_model(model).forward).parameters
+    rows = _without_labels(read.rows, read.task)
+    return [_inputs(batch, known) for batch in replace(read, rows=rows).batches()]
 
 
 def choose_rows(
@@ -167,6 +180,36 @@ def class_quotas(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     return quotas
 
 
+def longest_row(model: nn.Module, task: str, max_length: int | None) -> int | None:
+    """Tokens to cut a row to.
+
+    Args:
+        model: Who reads.
+        task: Name in `TASKS`.
+        max_length: What was asked for.
+
+    Returns:
+        The same; 512 for a language model's rows where nothing was asked for; None leaves it to the tokenizer.
+    """
+    if max_length is not None or task not in LANGUAGE_MODELS:
+        return max_length
+    config = model_config(model)
+    positions = None if config is None else max_positions(config)
+    return LONGEST if positions is None else min(LONGEST, positions)
+
+
+def row_lengths(rows: Dataset) -> NDArray[np.int64]:
+    """Tokens of each row.
+
+    Args:
+        rows: Tokenised rows, or pictures.
+
+    Returns:
+        Shape (N,); zeros for pictures.
+    """
+    return count_tokens(rows) if "input_ids" in rows.column_names else np.zeros(len(rows), np.int64)
+
+
 def _draw(strata: NDArray[np.int64], size: int, random: np.random.Generator) -> NDArray[np.int64]:
     return choose_rows(strata, np.zeros(len(strata), np.int64), size, random)
 
@@ -200,18 +243,6 @@ def _labels(row: Sequence[Any]) -> list[Any]:
 def _rarest(rows: Sequence[Sequence[Any]]) -> list[Any]:
     counts = Counter(chain.from_iterable(rows))
     return [min(row, key=lambda value: (counts[value], str(value)), default=None) for row in rows]
-
-
-def _longest(model: nn.Module, task: str, max_length: int | None) -> int | None:
-    if max_length is not None or task not in LANGUAGE_MODELS:
-        return max_length
-    config = model_config(model)
-    positions = None if config is None else max_positions(config)
-    return LONGEST if positions is None else min(LONGEST, positions)
-
-
-def _lengths(rows: Dataset) -> NDArray[np.int64]:
-    return count_tokens(rows) if "input_ids" in rows.column_names else np.zeros(len(rows), np.int64)
 
 
 def _without_labels(rows: Dataset, task: str) -> Dataset:
