@@ -13,6 +13,7 @@ from hf_shrink.cli import (
     migrate_command,
     prune_command,
     push_command,
+    quantize_command,
     quickstart_command,
 )
 from hf_shrink.errors import ShrinkError
@@ -31,6 +32,7 @@ COMMANDS = (
     cache_teacher_command,
     prune_command,
     migrate_command,
+    quantize_command,
     compare_command,
     push_command,
     env_command,

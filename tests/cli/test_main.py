@@ -13,7 +13,7 @@ def run(*arguments, cwd=None):
 
 
 @pytest.mark.parametrize(
-    "command", ["quickstart", "distill", "cache-teacher", "prune", "migrate", "compare", "push", "env"]
+    "command", ["quickstart", "distill", "cache-teacher", "prune", "migrate", "quantize", "compare", "push", "env"]
 )
 def test_every_command_explains_itself(command):
     done = CliRunner().invoke(main.app, [command, "--help"])
