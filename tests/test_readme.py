@@ -21,7 +21,7 @@ from hf_shrink.pruning import PruningConfig
 from hf_shrink.pruning.schedule import SCHEDULES
 from hf_shrink.pruning.structures import parse_structure
 from tools import readme
-from tools.readme import DISTILLATION, PAGES, PRUNING, README, STRUCTURED, rendered
+from tools.readme import DISTILLATION, PAGES, PRUNING, QUANTIZATION, README, STRUCTURED, rendered
 
 ROOT = Path(hf_shrink.__file__).parents[1]
 CARDS = sorted((ROOT / "model_cards").glob("*/README.md"))
@@ -63,7 +63,7 @@ def test_what_the_examples_import_and_set_is_there(page):
         assert not [alias.name for alias in node.names if not hasattr(module, alias.name)]
     configs = [c for c in calls if ast.unparse(c.func) == "PruningConfig"]
     assert {k.arg for config in configs for k in config.keywords} <= set(vars(PruningConfig()))
-    assert configs or page in (DISTILLATION, STRUCTURED)
+    assert configs or page in (DISTILLATION, STRUCTURED, QUANTIZATION)
 
 
 def test_pruning_is_shown_beside_the_dense_model(tmp_path, monkeypatch):
@@ -77,6 +77,58 @@ def test_pruning_is_shown_beside_the_dense_model(tmp_path, monkeypatch):
         "| trec6, 80 % | movement | 85.0 ± 5.00 (2 seeds) | 89.5 % |",
         "| trec6, 80 % | dense, trained on, distilled | 100.0 (1 seed) | 105.3 % |",
     ]
+
+
+QUALITY = {"value": 0.925, "agreement": 1.0, "kl": 0.0}
+MEASURED = {
+    "banking77": {
+        "rows": 3080,
+        "metric": "accuracy",
+        "threads": 1,
+        "models": {
+            readme.FLOAT: {"bytes": 91e6, "ms": {"1x32": 6.0, "32x128": 300.0}, "seconds": None, **QUALITY},
+            "onnx-int8": {
+                "bytes": 23.1e6,
+                "ms": {"1x32": 2.0, "32x128": 100.0},
+                "seconds": 31.2,
+                **QUALITY,
+                "kl": 0.0123,
+            },
+            "PyTorch bf16": {"bytes": None, "ms": {"1x32": 12.0}},
+        },
+    },
+    "stories260k": {
+        "rows": 200,
+        "metric": "perplexity",
+        "models": {readme.FLOAT: {"bytes": 1e6, "value": 3.456}, "onnx-int8": {"bytes": 3e5, "value": 3.5}},
+    },
+    "bert-base": {"rows": None, "metric": None, "models": {readme.FLOAT: {"bytes": 4e8, "ms": {"1": 2.0, "32": 8.0}}}},
+}
+
+
+def test_quantized_models_are_shown_beside_the_float_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(readme, "QUANTIZED", tmp_path / "quantization.json")
+    readme.QUANTIZED.write_text(json.dumps(MEASURED))
+    first, second, third = readme.quantization().split("\n\n")
+    assert first == readme.quantization_minilm()
+    assert first.splitlines() == [
+        "| banking77 | size | accuracy, % (3,080 rows) | agreement, % | KL | made in "
+        "| faster, 1 × 32 | faster, 32 × 128 |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| PyTorch fp32 | 91.0 MB | 92.5 | 100.0 | 0 | – | 1.00× | 1.00× |",
+        "| `onnx-int8` | 23.1 MB | 92.5 | 100.0 | 0.012 | 31 s | 3.00× | 3.00× |",
+        "| PyTorch bf16 | – | – | – | – | – | 0.50× | – |",
+    ]
+    assert "| stories260k | size | perplexity (200 rows) |" in second
+    assert "| `onnx-int8` | 0.3 MB | 3.50 |" in second
+    assert third.splitlines()[0] == "| bert-base | size | made in | faster, 1 picture | faster, 32 pictures |"
+
+
+def test_the_docs_name_no_quantizer_that_is_not_there():
+    named = set(
+        re.findall(r"\b(?:onnx|openvino|optimum|bnb|torchao|autoround)-\w+(?:-\w+)*", QUANTIZATION.read_text())
+    )
+    assert named - {"optimum-onnx", "optimum-intel"} <= {*readme.QUANTIZERS}
 
 
 def test_every_task_is_in_the_docs_with_its_own_loss():

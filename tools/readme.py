@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import mean, median, stdev
 
@@ -24,7 +24,9 @@ QUICKSTART = ROOT / "benchmarks" / "results" / "quickstart.json"
 PRUNED = ROOT / "benchmarks" / "results" / "pruning.json"
 STRUCTURED = ROOT / "docs" / "structured_pruning.md"
 SHAPED = ROOT / "benchmarks" / "results" / "structure.json"
-PAGES = (README, DISTILLATION, PRUNING, STRUCTURED)
+QUANTIZATION = ROOT / "docs" / "quantization.md"
+QUANTIZED = ROOT / "benchmarks" / "results" / "quantization.json"
+PAGES = (README, DISTILLATION, PRUNING, STRUCTURED, QUANTIZATION)
 REGISTRIES = {
     "distillation": LOSSES,
     "pruning": CRITERIA,
@@ -39,6 +41,8 @@ READS = {
     "activations": "inputs over calibration rows",
     "hessian": "inputs over calibration rows",
 }
+FLOAT = "PyTorch fp32"  # the model that all others are held against
+NUMBERS = {None: "as they are", "dynamic": "8 bits, range found as it runs", "static": "8 bits, range fixed before"}
 TITLES = {
     "teacher": "teacher (all-MiniLM-L6-v2, fine-tuned)",
     "student-labels-only": "the same student, labels alone",
@@ -172,6 +176,91 @@ def _structure_results(found: dict) -> Iterator[list[str]]:
             ]
 
 
+def quantizers() -> str:
+    """What numbers each quantizer stores, and what it needs."""
+    header = ("method", "weights", "embeddings", "activations", "reads rows", "extra", "source")
+    return "\n".join([_line(header), _line(["---"] * len(header)), *map(_line, _quantizer_rows())])
+
+
+def _quantizer_rows() -> Iterator[list[str]]:
+    for method in QUANTIZERS.values():
+        numbers = method.facts["format"]
+        scales = f"{numbers.group_size} a scale" if numbers.group_size else "one scale an output"
+        yield [
+            f"`{method.name}`",
+            f"{numbers.bits} bits, {scales}",
+            f"{numbers.embedding_bits} bits",
+            NUMBERS[numbers.activations],
+            "yes" if method.facts["calibrated"] else "no",
+            f"`[{method.facts['extra']}]`" if method.facts["extra"] else "none",
+            _source(method),
+        ]
+
+
+def quantization() -> str:
+    """What every quantizer kept, and how large and how fast its models are."""
+    return _quantized()
+
+
+def quantization_minilm() -> str:
+    """The same for one model and its data, which the README shows."""
+    return _quantized("banking77")
+
+
+def _quantized(*names: str) -> str:
+    if not QUANTIZED.exists():
+        return "No run is committed yet."
+    found = json.loads(QUANTIZED.read_text())
+    tables = [_quantized_table(name, found[name]) for name in names or found if name in found]
+    return "\n\n".join(tables)
+
+
+def _quantized_table(name: str, found: dict) -> str:
+    models = found["models"]
+    shapes = list(models[FLOAT].get("ms", {}))
+    columns = [("size", _megabytes), ("made in", _seconds)]
+    if found["metric"] is not None:
+        perplexity = found["metric"] == "perplexity"
+        title = found["metric"].replace("_", " ") + ("" if perplexity else ", %")
+        columns[1:1] = [
+            (
+                f"{title} ({found['rows']:,} rows)",
+                lambda m: _or_dash(m.get("value"), lambda x: f"{x:.2f}" if perplexity else f"{100 * x:.1f}"),
+            ),
+            ("agreement, %", lambda m: _or_dash(m.get("agreement"), lambda x: f"{100 * x:.1f}")),
+            ("KL", lambda m: _or_dash(m.get("kl"), lambda x: f"{x:.2g}")),
+        ]
+    header = [name, *(title for title, _ in columns), *(f"faster, {_shape(shape)}" for shape in shapes)]
+    lines = [_line(header), _line(["---"] * len(header))]
+    for model, measured in models.items():
+        title = f"`{model}`" if model in QUANTIZERS else model
+        speeds = [_speed(models[FLOAT], measured, shape) for shape in shapes]
+        lines.append(_line([title, *(cell(measured) for _, cell in columns), *speeds]))
+    return "\n".join(lines)
+
+
+def _speed(original: dict, measured: dict, shape: str) -> str:
+    milliseconds = measured.get("ms", {}).get(shape)
+    return _or_dash(milliseconds, lambda x: f"{original['ms'][shape] / x:.2f}×")
+
+
+def _shape(shape: str) -> str:
+    rows, _, tokens = shape.partition("x")
+    return f"{rows} × {tokens}" if tokens else f"{rows} pictures" if rows != "1" else "1 picture"
+
+
+def _megabytes(model: dict) -> str:
+    return _or_dash(model.get("bytes"), lambda x: f"{x / 1e6:.1f} MB")
+
+
+def _seconds(model: dict) -> str:
+    return _or_dash(model.get("seconds"), lambda x: f"{x:.0f} s")
+
+
+def _or_dash(value: float | None, words: Callable[[float], str]) -> str:
+    return "–" if value is None else words(value)
+
+
 def _with_error(values: list[float]) -> str:
     if len(values) < 2:
         return f"{values[0]:.1f} (1 seed)"
@@ -204,9 +293,15 @@ def _source(method: Method) -> str:
     return f"[{paper if paper.startswith('arXiv:') else 'documentation'}]({address})"
 
 
+TABLES = (
+    *(methods, quickstart, quality, criteria, structures, pruning, structure, step, pruning_step, quantizers),
+    *(quantization, quantization_minilm),
+)
+
+
 def rendered(text: str) -> str:
     """A page with every made table as it should be."""
-    for make in (methods, quickstart, quality, criteria, structures, pruning, structure, step, pruning_step):
+    for make in TABLES:
         name = make.__name__
         if f"<!-- {name} -->" not in text:
             continue

@@ -164,7 +164,8 @@ def print_methods(options: Quantization) -> None:
     for name in names:
         facts = QUANTIZERS[name].facts
         size = predict_bytes(model, facts["format"], options.ignore)
-        here = "yes" if name in usable else f'pip install "hf_shrink[{facts["extra"]}]"'
+        extra = f"[{facts['extra']}]" if facts["extra"] else ""
+        here = "yes" if name in usable else f'pip install "hf_shrink{extra}"'
         reads = "yes" if facts["calibrated"] else "no"
         picture.add_row(name, format_bytes(size), f"{now / size:.2f}×", reads, here.replace("[", r"\["))
     console = Console()
