@@ -14,7 +14,7 @@ from hf_shrink.inputs.models import load_model
 from hf_shrink.quantization.accuracy_search import Candidate, Outcome, Trial, find_smallest
 from hf_shrink.quantization.job import Job, Made
 from hf_shrink.quantization.measured_drop import DropMeasure
-from hf_shrink.quantization.sensitivity import measure_sensitivity
+from hf_shrink.quantization.sensitivity import SensitivityMap, measure_sensitivity
 from hf_shrink.registry import Method
 
 
@@ -66,6 +66,7 @@ def keep_accuracy(
     rows: Callable[[], Sequence[Mapping[str, Tensor]]],
     measure: DropMeasure,
     max_drop: float | None,
+    sensitivity: SensitivityMap | None = None,
 ) -> tuple[Attempt, dict[str, Any]]:
     """Find the smallest artifact that keeps an accuracy; where none does, warn and take the best.
 
@@ -76,12 +77,13 @@ def keep_accuracy(
         rows: Gives batches without labels to find the sensitive modules on.
         measure: What is measured, in the artifact's own runtime.
         max_drop: What is accepted; None measures the first method and accepts anything.
+        sensitivity: A map made before, for the method that it is of; None measures one where it is needed.
 
     Returns:
         The attempt, and what `quantization.json` shall say of the search, as JSON values.
     """
     _check_steps(measure, max_drop)
-    candidates = [_candidate(method, make, job, rows, measure) for method in methods]
+    candidates = [_candidate(method, make, job, rows, measure, sensitivity) for method in methods]
     outcome = find_smallest(candidates, math.inf if max_drop is None else max_drop)
     if not outcome.met and max_drop is not None:
         warnings.warn(_reason(outcome, measure, max_drop), stacklevel=3)
@@ -91,12 +93,21 @@ def keep_accuracy(
 
 
 def _candidate(
-    method: Method, make: Make, job: Job, rows: Callable[[], Sequence[Mapping[str, Tensor]]], measure: DropMeasure
+    method: Method,
+    make: Make,
+    job: Job,
+    rows: Callable[[], Sequence[Mapping[str, Tensor]]],
+    measure: DropMeasure,
+    sensitivity: SensitivityMap | None,
 ) -> Candidate:
     def order() -> list[str]:
         if "format" not in method.facts:  # a user's own function: nobody knows what its numbers are
             return []
-        found = measure_sensitivity(job.model, method.facts["format"], rows(), job.task)
+        found: Mapping[str, float]
+        if sensitivity is not None and sensitivity.method == method.name:
+            found = sensitivity.divergences
+        else:
+            found = measure_sensitivity(job.model, method.facts["format"], rows(), job.task)
         return [name for name in found if name not in job.ignore]
 
     def trial(ignore: tuple[str, ...]) -> Trial:

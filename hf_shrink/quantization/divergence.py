@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation.compared_rows import LANGUAGE_MODELS
@@ -55,11 +55,14 @@ def answers_of(model: Any, batch: Mapping[str, Tensor], task: str) -> tuple[Tens
         task: Name in `TASKS`.
 
     Returns:
-        The task's outputs, fp32: (B, C), (B, T, C) or, of an answer's ends, (B, T) each.
+        The task's outputs, fp32 on the CPU: (B, C), (B, T, C) or, of an answer's ends, (B, T) each.
     """
+    if isinstance(model, nn.Module):  # some libraries put a model on the GPU as they load it
+        device = next(model.parameters()).device
+        batch = {name: values.to(device) for name, values in batch.items()}
     with torch.no_grad():
         outputs = model(**batch)
-    return tuple(outputs[name].float() for name in OUTPUTS.get(task, ("logits",)))
+    return tuple(outputs[name].float().cpu() for name in OUTPUTS.get(task, ("logits",)))
 
 
 def diverge(

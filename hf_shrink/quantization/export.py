@@ -32,6 +32,7 @@ from hf_shrink.quantization.job import Job, Made
 from hf_shrink.quantization.output_folder import beside, check_target, move
 from hf_shrink.quantization.proof import prove
 from hf_shrink.quantization.recipe import recipe_hash
+from hf_shrink.quantization.sensitivity import read_map
 from hf_shrink.registry import Method
 
 LIBRARIES = ("hf_shrink", "torch", "transformers", "onnxruntime")
@@ -49,6 +50,7 @@ def quantize(
     evaluation_dataset: Any = None,
     metric: Any = None,
     max_drop: float | None = None,
+    sensitivity: Any = None,
     ignore: Sequence[str] | None = None,
     seed: int = 0,
     text_column: str | Sequence[str] | None = None,
@@ -76,6 +78,8 @@ def quantize(
         max_drop: How much may be lost: of the agreement or of a metric's own unit, so that a point of accuracy is
             0.01. As few modules as possible then stay in float, the most sensitive first; where that is not enough,
             the best artifact is kept with a warning, and its record says so.
+        sensitivity: What `quantization_sensitivity` made of this model and method, or its file; None measures it where
+            it is needed.
         ignore: Full names of modules that stay in float, such as "bert.encoder.layer.0.output.dense".
         seed: Of the rows that are drawn.
         text_column: The text's column in both datasets, or two for pairs; found where it is None.
@@ -100,7 +104,7 @@ def quantize(
     require_calibration(chosen, calibration_dataset, QUANTIZERS)
     float_model = to_float(copy.deepcopy(loaded) if loaded is model else loaded)
     _describe(float_model, task)
-    kept = _check_ignore(float_model, ignore or ())
+    kept, known = _check_ignore(float_model, ignore or ()), read_map(sensitivity, float_model)
     reading = RowOptions(None, found, processing_class, text_column, label_column, max_length=max_length, seed=seed)
     rows = GivenRows(float_model, model, reading, calibration_dataset, calibration_size, evaluation_dataset)
     rows.calibration(chosen)  # rows that cannot be read are refused before any work
@@ -113,7 +117,7 @@ def quantize(
             attempt = make(chosen, kept)
         else:
             methods = cheaper_methods(chosen, float_model, found) if method == "auto" else [chosen]
-            attempt, facts["max_drop"] = keep_accuracy(methods, make, job, rows.sensitive, measure, max_drop)
+            attempt, facts["max_drop"] = keep_accuracy(methods, make, job, rows.sensitive, measure, max_drop, known)
         step("prove")
         record = _record(attempt, model_name(model), facts)
         folder = attempt.job.folder

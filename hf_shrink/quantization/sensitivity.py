@@ -190,6 +190,35 @@ def quantization_sensitivity(
     return make_map(found, method, find_task(loaded, task), rows, dataset_name(dataset))
 
 
+def read_map(sensitivity: Any, model: nn.Module) -> SensitivityMap | None:
+    """Take a map that was made before, or refuse it.
+
+    Args:
+        sensitivity: A map, its file, or None.
+        model: What it should be of.
+
+    Returns:
+        The map, or None.
+
+    Raises:
+        ShrinkError: If it is no map, or of another model.
+    """
+    if sensitivity is None:
+        return None
+    found = SensitivityMap.from_json(sensitivity) if isinstance(sensitivity, str | Path) else sensitivity
+    if not isinstance(found, SensitivityMap):
+        raise ShrinkError(
+            f"`sensitivity` must be a SensitivityMap or its file, got {type(found).__name__}. Make one with "
+            "quantization_sensitivity()."
+        )
+    if unknown := sorted(set(found.modules) - {name for name, _ in model.named_modules()}):
+        raise ShrinkError(
+            f"`sensitivity` must be a map of this model, but it names {unknown[0]!r}, which {type(model).__name__} "
+            "lacks. Make one with quantization_sensitivity()."
+        )
+    return found
+
+
 def make_map(
     divergences: Mapping[str, float], method: str, task: str, rows: CalibrationSet, dataset: str
 ) -> SensitivityMap:

@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from datasets import Dataset
 
 from hf_shrink.errors import ShrinkError
-from hf_shrink.quantization import QUANTIZERS, export, quantize
+from hf_shrink.quantization import QUANTIZERS, attempts, export, quantization_sensitivity, quantize
 from hf_shrink.quantization.formats import Format
 from hf_shrink.quantization.job import Made
 from hf_shrink.quantization.simulation import stored_weight
@@ -112,6 +113,28 @@ def test_what_the_user_keeps_in_float_stays_there(quantizer, tmp_path):
     assert made.record["ignore"] == sorted([BAD, mine])
     assert all(mine in job.ignore for job in rounding.jobs)
     assert made.record["max_drop"]["trials"][-1]["in_float"] == 1
+
+
+def test_a_map_made_before_is_used(quantizer, tmp_path, monkeypatch):
+    quantizer()
+    model = with_outliers(tiny_bert_classifier(num_hidden_layers=2), BAD, size=3000)
+    made = quantization_sensitivity(model, "rounding", ROWS, processing_class=tiny_tokenizer())
+    file = made.to_json(tmp_path / "map.json")
+    monkeypatch.setattr(attempts, "measure_sensitivity", lambda *_: pytest.fail("it was measured again"))
+    for known in (made, file):
+        found = run(tmp_path, model, evaluation_dataset=ROWS, metric="kl", max_drop=1e-3, sensitivity=known)
+        assert found.record["ignore"] == [BAD]
+        shutil.rmtree(found.path)
+    for wrong, message in (
+        ("map", "`path` must be a file"),
+        (5, "`sensitivity` must be a SensitivityMap or its file, got int"),
+        (
+            replace(made, divergences={"encoder": 1.0}),
+            "`sensitivity` must be a map of this model, but it names 'encoder'",
+        ),
+    ):
+        with pytest.raises(ShrinkError, match=message):
+            run(tmp_path, model, evaluation_dataset=ROWS, sensitivity=wrong)
 
 
 def test_what_cannot_be_kept_is_saved_with_a_warning(quantizer, tmp_path):
