@@ -12,12 +12,12 @@ class MissingExtraError(ShrinkError, ImportError):
     """A library that one of the project's extras brings is not installed."""
 
 
-def require(module: str, *, extra: str) -> ModuleType:
+def require(module: str, *, extra: str | None) -> ModuleType:
     """Import an optional library.
 
     Args:
         module: Name to import, such as `onnxruntime.quantization`.
-        extra: The extra of this project that installs it, such as `onnx`.
+        extra: The extra of this project that installs it, such as `onnx`; None for what comes with the project.
 
     Returns:
         The imported module.
@@ -31,6 +31,7 @@ def require(module: str, *, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
             raise  # the library is there and broken: its own error says more
+        chosen = "" if extra is None else f"[{extra}]"
         raise MissingExtraError(
-            f'`{module}` is not installed. Install it with: pip install "hf_shrink[{extra}]".'
+            f'`{module}` is not installed. Install it with: pip install "hf_shrink{chosen}".'
         ) from error

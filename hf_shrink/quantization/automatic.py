@@ -84,10 +84,10 @@ def choose_method(task: str, *, calibrated: bool) -> Preference:
     serving = [name for name, method in QUANTIZERS.items() if task in method.facts["tasks"]]
     if not serving:
         raise ShrinkError(f"`task` must be one that a method serves, got {task!r}. No method of QUANTIZERS does.")
-    extras = sorted({QUANTIZERS[name].facts["extra"] for name in serving})
+    extras = sorted({QUANTIZERS[name].facts["extra"] for name in serving} - {None})
     raise ShrinkError(
         f"`method` 'auto' must find one of {serving} installed, but none is. "
-        f'Install one: pip install "hf_shrink[{extras[0]}]".'
+        f'Install one: pip install "hf_shrink[{",".join(extras[:1])}]".'
     )
 
 
