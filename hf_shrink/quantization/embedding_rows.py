@@ -1,26 +1,29 @@
 """Embeddings of an ONNX graph in int8, one scale a row."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
 from hf_shrink.errors import require
+from hf_shrink.quantization.node_names import module_of
 
 
-def quantize_embedding_rows(graph: Any) -> None:
+def quantize_embedding_rows(graph: Any, ignore: Collection[str] = ()) -> None:
     """Store every float table that rows are gathered from as int8, in place.
 
     Embeddings are half of a small encoder. ONNX Runtime's own tool gives a whole table one scale, which its largest
     number sets; with a scale a row the error of MiniLM's logits is half as large, for 1 % of the bytes.
 
     Args:
-        graph: An `onnx.ModelProto` with its weights inside.
+        graph: An `onnx.ModelProto` with its weights inside, its nodes named by `name_nodes`.
+        ignore: Full names of modules that stay in float.
     """
     onnx = require("onnx", extra="onnx")
     tables = {tensor.name: tensor for tensor in graph.graph.initializer if _is_table(onnx, tensor)}
     nodes, packed = [], {}
     for node in graph.graph.node:
-        if node.op_type != "Gather" or node.input[0] not in tables or _axis(node) != 0:
+        if not _gathers_rows(node) or node.input[0] not in tables or module_of(node.name) in ignore:
             nodes.append(node)
             continue
         packed[node.input[0]] = tables[node.input[0]]
@@ -36,8 +39,9 @@ def _is_table(onnx: Any, tensor: Any) -> bool:
     return tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 2
 
 
-def _axis(node: Any) -> int:
-    return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+def _gathers_rows(node: Any) -> bool:
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+    return node.op_type == "Gather" and axis == 0
 
 
 def _pack(onnx: Any, table: Any) -> tuple[Any, Any]:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from hf_shrink.errors import ShrinkError
+from hf_shrink.errors import ShrinkError, require
 from hf_shrink.inputs.onnx import OnnxModel
 from hf_shrink.quantization.job import Job
+from hf_shrink.quantization.node_names import name_nodes
 
 # Task to the graph's outputs, named as Optimum's ORTModel classes read them.
 OUTPUTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -94,7 +95,7 @@ def run_float(model: PreTrainedModel, sample: Mapping[str, Tensor], task: str) -
 
 
 def export_float_graph(model: PreTrainedModel, folder: Path, task: str) -> Path:
-    """Write `model.onnx` and `config.json`, with a batch and a length that are free.
+    """Write `model.onnx` and `config.json`, with a batch and a length that are free, each node named after its module.
 
     Args:
         model: What `to_float` gave.
@@ -131,6 +132,7 @@ def export_float_graph(model: PreTrainedModel, folder: Path, task: str) -> Path:
             f"{_first_line(error)}. Quantize another architecture."
         ) from error
     model.config.save_pretrained(folder)
+    _rewrite(graph)
     _check(model, OnnxModel(folder), task)
     return graph
 
@@ -149,6 +151,15 @@ def float_graph_of(job: Job) -> Path:
         shared.mkdir()
         export_float_graph(job.model, shared, job.task)
     return shared / "model.onnx"
+
+
+def _rewrite(path: Path) -> None:
+    onnx = require("onnx", extra="onnx")
+    graph = onnx.load(path)
+    name_nodes(graph)
+    weights = f"{path.name}.data"
+    (path.parent / weights).unlink(missing_ok=True)  # the tool adds to a file that is there
+    onnx.save(graph, path, save_as_external_data=True, location=weights)
 
 
 class _Outputs(nn.Module):

@@ -7,8 +7,10 @@ from hf_shrink.inputs import OnnxModel
 from hf_shrink.quantization import float_graph
 from hf_shrink.quantization.float_graph import _check, export_float_graph, run_float, sample_inputs, to_float
 from hf_shrink.quantization.job import Job
+from hf_shrink.quantization.node_names import module_of
 from tests.models import tiny_bert_classifier
 
+onnx = pytest.importorskip("onnx")
 TASK = "single_label_classification"
 
 
@@ -50,6 +52,14 @@ def test_samples_without_token_types_where_there_is_one_type():
 def test_batch_and_length_are_free_and_the_answers_the_models(tmp_path):
     model = to_float(small().train())
     export_float_graph(model, tmp_path, TASK)
+    modules = dict(model.named_modules())
+    stored = onnx.load(tmp_path / "model.onnx")
+    products = [n for n in stored.graph.node if n.op_type in ("MatMul", "Gemm", "Gather", "LayerNormalization")]
+    with_weights = {name.removesuffix(".weight") for name, _ in model.named_parameters() if name.endswith("weight")}
+    assert {module_of(node.name) for node in products} >= with_weights
+    assert all(module_of(node.name) in modules for node in stored.graph.node)
+    assert len({node.name for node in stored.graph.node}) == len(stored.graph.node)
+    assert not [part for part in (stored, stored.graph, *stored.graph.node) if len(part.metadata_props)]
     graph = OnnxModel(tmp_path)
     shapes = {node.name: node.shape for node in (*graph.session.get_inputs(), *graph.session.get_outputs())}
     assert shapes["input_ids"] == ["batch_size", "sequence_length"]  # the names that ORTModel's IO binding reads

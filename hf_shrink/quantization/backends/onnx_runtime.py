@@ -1,7 +1,6 @@
 """Dynamic int8 for the CPU through ONNX Runtime."""
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from hf_shrink.quantization.embedding_rows import quantize_embedding_rows
 from hf_shrink.quantization.float_graph import OUTPUTS, float_graph_of
 from hf_shrink.quantization.formats import Format
 from hf_shrink.quantization.job import Job, Made
+from hf_shrink.quantization.node_names import nodes_of
 
 OPTIONS = {
     "weights": "int8",
@@ -49,9 +49,8 @@ def onnx_int8(job: Job) -> Made:
     onnx = require("onnx", extra="onnx")
     graph = onnx.load(float_graph_of(job))
     job.step("quantize")
-    _forget_origin(graph)
-    quantize_embedding_rows(graph)
-    _quantize_products(graph, job.folder / "model.onnx")
+    quantize_embedding_rows(graph, job.ignore)
+    _quantize_products(graph, job.folder / "model.onnx", nodes_of(graph, job.ignore))
     share = _float_share(onnx, onnx.load(job.folder / "model.onnx"))
     if share > MOSTLY_FLOAT:
         warnings.warn(
@@ -62,7 +61,7 @@ def onnx_int8(job: Job) -> Made:
     return Made({"options": OPTIONS, "float_share": round(share, 4)})
 
 
-def _quantize_products(graph: Any, path: Path) -> None:
+def _quantize_products(graph: Any, path: Path, in_float: list[str]) -> None:
     quantization = require("onnxruntime.quantization", extra="onnx")
     # Says that shapes are inferred, as they are; without it the tool logs a warning, and logging's first warning gives
     # the root logger of the user's process a handler.
@@ -70,6 +69,7 @@ def _quantize_products(graph: Any, path: Path) -> None:
     quantization.quantize_dynamic(
         graph,
         path,
+        nodes_to_exclude=[*in_float, *(f"{name}_MatMul" for name in in_float)],  # which the tool makes of a Gemm
         op_types_to_quantize=["MatMul"],  # the tool makes one of every Gemm first, so the head is among them
         per_channel=True,  # one scale a matrix doubles the error
         weight_type=quantization.QuantType.QInt8,  # unsigned weights miss the fast kernels: 1.6 times the latency
@@ -78,20 +78,6 @@ def _quantize_products(graph: Any, path: Path) -> None:
         reduce_range=True,
         extra_options={"WeightSymmetric": False},
     )
-
-
-def _forget_origin(graph: Any) -> None:
-    """Remove the exporter's stack traces: they name folders of this machine, and differ from one to the next."""
-    for part in _parts(graph):
-        del part.metadata_props[:]
-        part.doc_string = ""
-
-
-def _parts(graph: Any) -> Iterator[Any]:
-    yield graph
-    yield graph.graph
-    for field in ("node", "input", "output", "value_info", "initializer"):
-        yield from getattr(graph.graph, field)
 
 
 def _float_share(onnx: Any, graph: Any) -> float:

@@ -50,11 +50,43 @@ def test_no_processor_can_overflow(graph):
         assert np.ptp(weight.astype(int), axis=0).min() > 60  # a scale a column, or narrow columns would use few steps
 
 
-def test_weights_that_stay_in_float_are_told(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def make_job(tmp_path_factory):
+    """Jobs of one small model, whose folders share its float graph."""
+    work, small = tmp_path_factory.mktemp("jobs"), to_float(tiny_bert_classifier(num_hidden_layers=1))
+
+    def make_job(name, **options):
+        (work / name).mkdir()
+        return Job(small, "single_label_classification", work / name, options.pop("step", print), **options)
+
+    return make_job
+
+
+LAYER = "bert.encoder.layer.0"
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["classifier", f"{LAYER}.output.dense", f"{LAYER}.attention.self.key", "bert.embeddings.word_embeddings"],
+)
+def test_what_is_ignored_stays_in_float(make_job, module):
+    plain, kept = make_job(f"without-{module}"), make_job(f"with-{module}", ignore=(module,))
+    weight = plain.model.get_submodule(module).weight
+    held = []
+    for job in (plain, kept):
+        onnx_int8(job)
+        graph = onnx.load(job.folder / "model.onnx")
+        arrays = [onnx.numpy_helper.to_array(tensor) for tensor in graph.graph.initializer]
+        expected = weight.detach().numpy()
+        held.append([a for a in arrays if a.dtype == np.float32 and a.size == expected.size and a.ndim == 2])
+    assert not any(np.array_equal(a, e) for a in held[0] for e in (weight.detach().numpy(), weight.detach().numpy().T))
+    assert any(np.array_equal(a, e) for a in held[1] for e in (weight.detach().numpy(), weight.detach().numpy().T))
+
+
+def test_weights_that_stay_in_float_are_told(make_job, monkeypatch):
     monkeypatch.setattr(onnx_runtime, "MOSTLY_FLOAT", 0.0)
-    (tmp_path / "out").mkdir()
     steps = []
-    job = Job(to_float(tiny_bert_classifier(num_hidden_layers=1)), "regression", tmp_path / "out", steps.append)
+    job = make_job("told", step=steps.append)
     with pytest.warns(UserWarning, match="% of the weights of BertForSequenceClassification stay in float"):
         said = onnx_int8(job).record
     assert len(steps) == QUANTIZERS["onnx-int8"].facts["stages"]
