@@ -86,7 +86,8 @@ def quantize_model(
         Path | None,
         typer.Option(
             help="Also write there what each module costs if it alone is quantized: .json, or a picture (.png, .svg, "
-            ".pdf). It reads the rows to calibrate with, or else those of --dataset.",
+            ".pdf). It reads the rows to calibrate with, or else those of --dataset. A .json that is there already is "
+            "what --max-drop goes by.",
             rich_help_panel=KEEPING,
         ),
     ] = None,

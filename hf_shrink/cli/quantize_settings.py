@@ -43,6 +43,11 @@ class Quantization:
     private: bool | None = None
 
     @property
+    def known_map(self) -> Path | None:
+        """The file of a map that was made before, which the search goes by."""
+        return self.sensitivity if self.sensitivity is not None and self.sensitivity.exists() else None
+
+    @property
     def reading(self) -> dict[str, Any]:
         """How rows are read."""
         return {
@@ -85,6 +90,11 @@ def _check_sensitivity(options: Quantization) -> None:
         raise ShrinkError(
             f"`sensitivity` must be a file in a folder that is there, ending in one of {MAPS}, got {path}. Choose "
             "another name."
+        )
+    if path.exists() and (path.suffix != ".json" or options.max_drop is None):
+        raise ShrinkError(
+            f"`sensitivity` must be a new file, or with --max-drop a map in .json that was made before, but {path} is "
+            "there. Choose another name."
         )
     if options.calibration_dataset is None and options.dataset is None:
         raise ShrinkError(

@@ -54,7 +54,7 @@ def run_quantization(options: Quantization) -> QuantizedArtifact:
             **options.options,
         )
     _print_artifact(artifact)
-    if options.sensitivity is not None:
+    if options.sensitivity is not None and options.known_map is None:
         _write_sensitivity(options.sensitivity, artifact.method, given.get("calibration_dataset", rows), options)
     if rows is not None and metric is not None:
         artifact.report = _compare(artifact, rows, metric, options)
@@ -86,6 +86,8 @@ def _rows(options: Quantization, rows: Dataset | None, metric: str | None) -> di
         given |= {"calibration_dataset": calibration, "calibration_size": options.calibration_size}
     if options.max_drop is not None:
         given |= {"evaluation_dataset": rows, "metric": options.metric or metric, "max_drop": options.max_drop}
+    if options.known_map is not None:
+        given["sensitivity"] = options.known_map
     return {**given, **options.reading, "seed": options.seed} if given else {}
 
 

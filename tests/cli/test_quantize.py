@@ -155,6 +155,17 @@ def test_the_sensitivity_is_written_as_figures_and_as_a_picture(requantized, tea
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_map_that_is_there_is_what_the_search_goes_by(requantized, teacher, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(quantize_stages, "quantization_sensitivity", None)
+    requantized["edit"] = {"max_drop": DROP | {"met": True}}
+    (tmp_path / "map.json").write_text("{}")
+    settings = (teacher, "--dataset", rows, "--sensitivity", tmp_path / "map.json", "-o", tmp_path / "out")
+    run(*settings, "--max-drop", "0.01")
+    assert requantized["sensitivity"] == tmp_path / "map.json"
+    with pytest.raises(ShrinkError, match="`sensitivity` must be a new file, or with --max-drop a map in .json"):
+        run(*settings[:-1], tmp_path / "other")
+
+
 # ---------------------------------------------------------------------- sharing
 def test_a_push_takes_report_and_card_along(requantized, hub, teacher, rows, tmp_path):
     try:
