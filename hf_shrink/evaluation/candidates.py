@@ -11,8 +11,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.graph_model import GraphModel
 from hf_shrink.inputs.models import base_folder, load_model, model_name
 from hf_shrink.inputs.onnx import OnnxModel
+from hf_shrink.inputs.saving import save_model
 from hf_shrink.inputs.tasks import inner_model
 
 
@@ -45,7 +47,7 @@ class Candidate:
         name: What a report calls it.
         method: How it was made, where that is known.
         source: Folder, Hub id or instance that it came from.
-        model: A module or an `OnnxModel`.
+        model: A module or a `GraphModel`.
     """
 
     name: str
@@ -86,12 +88,14 @@ def on_disk(candidate: Candidate) -> Iterator[Path | None]:
     """
     model, source = candidate.model, candidate.source
     if isinstance(model, OnnxModel):
-        yield model.file
+        yield model.file  # one of several, perhaps
+    elif isinstance(model, GraphModel):
+        yield model.path
     elif isinstance(source, str | Path) and (folder := base_folder(source)) is not None:
         yield folder
     elif isinstance(model, PreTrainedModel):
         with tempfile.TemporaryDirectory(prefix="hf_shrink-") as temporary:
-            model.save_pretrained(temporary)
+            save_model(model, Path(temporary), "model")
             yield Path(temporary)
     elif isinstance(model, nn.Module) and inner_model(model) is not model:
         raise ShrinkError(

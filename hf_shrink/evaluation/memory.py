@@ -88,9 +88,13 @@ def _import_libraries(source: str) -> None:
     import transformers
 
     place = Path(source)
-    if place.suffix == ".onnx" or not any(place.glob("*.safetensors")):
+    if any(place.glob("openvino*.xml")):
+        import openvino  # noqa: F401
+    elif place.suffix == ".onnx" or not any(place.glob("*.safetensors")):
         import onnxruntime  # noqa: F401
     config = transformers.AutoConfig.from_pretrained(place.parent if place.is_file() else place)
+    if vars(config).get("quantization_config") is not None:
+        import bitsandbytes  # noqa: F401
     for name in config.architectures or ():
         getattr(transformers, name)  # loads the module that defines it
     a = torch.ones(64, 64)

@@ -1,5 +1,6 @@
 """Size on disk and number of parameters."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,14 @@ def count_parameters(model: nn.Module) -> int:
         model: Any module.
 
     Returns:
-        Elements, trained or frozen.
+        Elements, trained or frozen; two in a byte that bitsandbytes packed.
     """
-    return sum({key: parameter.numel() for key, parameter in _storages(model)}.values())
+    return sum({key: _elements(parameter) for key, parameter in _storages(model)}.values())
+
+
+def _elements(parameter: torch.Tensor) -> int:
+    packed = vars(parameter).get("quant_state")
+    return parameter.numel() if packed is None else math.prod(packed.shape)
 
 
 def _storages(model: nn.Module) -> Iterator[tuple[Any, torch.Tensor]]:

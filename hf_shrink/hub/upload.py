@@ -18,7 +18,8 @@ from hf_shrink.hub.dataset_card import SPLIT, DatasetFiles, read_repository, ren
 from hf_shrink.hub.files import CARD, REPORT, files_to_push, replaced_weights
 from hf_shrink.hub.parquet import write_shards
 from hf_shrink.hub.rendering import is_ours
-from hf_shrink.inputs.onnx import OnnxModel
+from hf_shrink.inputs.graph_model import GraphModel
+from hf_shrink.inputs.saving import save_model
 
 
 def push_to_hub(
@@ -145,7 +146,7 @@ def push_dataset_to_hub(
 
 
 def _model_folder(path_or_model: Any, scratch: Path) -> Path:
-    if isinstance(path_or_model, OnnxModel):
+    if isinstance(path_or_model, GraphModel):
         return path_or_model.path
     if isinstance(path_or_model, (str, Path)):
         folder = Path(path_or_model).expanduser()
@@ -155,7 +156,7 @@ def _model_folder(path_or_model: Any, scratch: Path) -> Path:
             )
         return folder
     if isinstance(path_or_model, nn.Module) and isinstance(path_or_model, PushToHubMixin):
-        path_or_model.save_pretrained(scratch)
+        save_model(path_or_model, scratch, "path_or_model")
         return scratch
     raise ShrinkError(
         f"`path_or_model` must be a folder or a transformers model, got {type(path_or_model).__name__}. "

@@ -90,7 +90,8 @@ def _imports(auto_class: str, processor: str, method: str | None) -> list[str]:
             f"from transformers import {processor}",
         ]
         return lines
-    return [*image, f"from transformers import {', '.join(sorted((auto_class, processor)))}"]
+    needed = "  # pip install bitsandbytes accelerate" if (method or "").startswith("bnb-") else ""
+    return [*image, f"from transformers import {', '.join(sorted((auto_class, processor)))}{needed}"]
 
 
 def _answer(task: str, variable: str) -> str:
