@@ -202,3 +202,18 @@ def test_rows_that_cannot_be_read_are_refused_before_any_work(quantizer, tmp_pat
             run(tmp_path, **options)
     assert not rounding.jobs
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_onnx_int8_keeps_the_module_with_outliers_in_float(tmp_path):
+    bad = "bert.encoder.layer.0.intermediate.dense"
+    model = with_outliers(tiny_bert_classifier(num_hidden_layers=1), bad, size=3000)
+    options = {"processing_class": tiny_tokenizer(), "evaluation_dataset": ROWS, "metric": "kl"}
+    made = quantize(model, "onnx-int8", output_dir=tmp_path / "out", max_drop=5e-3, **options)
+    search = made.record["max_drop"]
+    assert search["met"]
+    assert made.record["ignore"] == [bad]
+    packed, spared = search["trials"]
+    assert packed["drop"] > 5e-3 >= spared["drop"]
+    assert packed["bytes"] < spared["bytes"]
+    assert made.size_bytes == spared["bytes"]
