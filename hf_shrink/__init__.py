@@ -15,6 +15,7 @@ _EXPORTS = {
     "MissingExtraError": "hf_shrink.errors",
     "PruningCallback": "hf_shrink.pruning.callback",
     "PruningConfig": "hf_shrink.pruning.config",
+    "QuantizationAwareCallback": "hf_shrink.quantization.awareness",
     "QuantizedArtifact": "hf_shrink.quantization.artifact",
     "Seq2SeqDistillationTrainer": "hf_shrink.distillation.seq2seq_trainer",
     "Seq2SeqDistillationTrainingArguments": "hf_shrink.distillation.seq2seq_trainer",

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "QUANTIZERS": "hf_shrink.quantization.backends",
+        "QuantizationAwareCallback": "hf_shrink.quantization.awareness",
         "QuantizedArtifact": "hf_shrink.quantization.artifact",
         "SensitivityMap": "hf_shrink.quantization.sensitivity",
         "quantization_sensitivity": "hf_shrink.quantization.sensitivity",
