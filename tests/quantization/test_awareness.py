@@ -55,7 +55,7 @@ def test_it_beats_quantization_after_training(tmp_path):
     assert entry["quantized_loss"] == report["loss"]
 
 
-@pytest.mark.parametrize("method", list(GRIDS))
+@pytest.mark.parametrize("method", ["int8", "int2"])
 def test_the_saved_model_is_a_plain_one_on_the_grid(tmp_path, method):
     trainer = train(tmp_path, QuantizationAwareCallback(method, embeddings="int8"), save_strategy="no")
     trainer.save_model(tmp_path / "saved")
@@ -217,7 +217,7 @@ def test_no_checkpoint_that_was_evaluated_in_float_is_the_best_one(tmp_path):
 
 
 # ---------------------------------------------------------------------- cut off and resumed
-@pytest.mark.parametrize("method", ["int8", "int2"])
+@pytest.mark.parametrize("method", [pytest.param("int8", marks=pytest.mark.slow), "int2"])
 def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, method):
     def run(folder, **options):
         aware = QuantizationAwareCallback(method, start_step=2)
@@ -305,7 +305,7 @@ PRUNED = {
 }
 
 
-@pytest.mark.parametrize("case", PRUNED)
+@pytest.mark.parametrize("case", ["magnitude", *(pytest.param(c, marks=pytest.mark.slow) for c in ("2:4", "neurons"))])
 @pytest.mark.parametrize("rate", [1e-3, 1.0], ids=["wins", "loses"])
 def test_what_is_pruned_stays_pruned_whichever_weights_are_kept(tmp_path, case, rate):
     prune, aware = PruningCallback(PRUNED[case]), QuantizationAwareCallback("int4")
