@@ -141,7 +141,7 @@ def vocabulary_size(model: Any) -> int | None:
     """How many token ids a model reads.
 
     Args:
-        model: A transformers model or an `OnnxModel`.
+        model: A transformers model or a `GraphModel`.
 
     Returns:
         Ids; None for models that read no text.

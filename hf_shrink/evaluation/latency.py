@@ -7,29 +7,16 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from hf_shrink.errors import require
 from hf_shrink.evaluation.environment import usable_cores
 from hf_shrink.evaluation.modes import evaluation_mode
 from hf_shrink.evaluation.sample_inputs import clip_length, main_input, sample_inputs
 from hf_shrink.inputs.counts import check_counts
-from hf_shrink.inputs.onnx import OnnxModel
-
-WEIGHT_TYPES = {  # of a graph's matrices; other types hold indices and masks
-    "FLOAT": "float32",
-    "FLOAT16": "float16",
-    "BFLOAT16": "bfloat16",
-    "DOUBLE": "float64",
-    "INT8": "int8",
-    "UINT8": "uint8",
-    "INT4": "int4",
-    "UINT4": "uint4",
-}
+from hf_shrink.inputs.graph_model import GraphModel
 
 
 @dataclass(frozen=True)
@@ -70,7 +57,7 @@ def measure_latency(
     """Time one model.
 
     Args:
-        model: A module or an `OnnxModel`.
+        model: A module or a `GraphModel`.
         batch_size: Rows a pass.
         sequence_length: Tokens a row, clipped to the model's positions.
         threads: Threads inside one operator; None takes torch's setting.
@@ -99,7 +86,7 @@ def measure_latencies(
     """Time several models in turns, pass by pass, so that other work on the machine slows all of them alike.
 
     Args:
-        models: Modules or `OnnxModel`s; all get the same number of threads.
+        models: Modules or `GraphModel`s; all get the same number of threads.
         batch_size: Rows a pass.
         sequence_length: Tokens a row, clipped to the smallest model's positions.
         threads: Threads inside one operator; None takes torch's setting, which is put back afterwards.
@@ -141,13 +128,13 @@ def weight_types(model: Any) -> str:
     """Types of a model's weight matrices; biases and norms are left out.
 
     Args:
-        model: A module or an `OnnxModel`.
+        model: A module or a `GraphModel`.
 
     Returns:
         Such as "float32" or "float32+int8".
     """
-    if isinstance(model, OnnxModel):
-        return "+".join(sorted(_graph_types(model.file)))
+    if isinstance(model, GraphModel):
+        return "+".join(sorted(model.weight_types()))
     return "+".join(sorted({str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.ndim >= 2}))
 
 
@@ -197,20 +184,11 @@ def _call(model: Any, inputs: Mapping[str, Any] | None, batch_size: int, length:
 
 
 def _threaded(model: Any, threads: int) -> Any:
-    if isinstance(model, OnnxModel) and model.session.get_session_options().intra_op_num_threads != threads:
-        return OnnxModel(model.file, threads=threads)  # a session's threads are fixed when it is made
-    return model
+    return model.with_threads(threads) if isinstance(model, GraphModel) else model
 
 
 def _device(model: Any) -> torch.device:
-    return model.device if isinstance(model, OnnxModel) else next(model.parameters()).device
-
-
-def _graph_types(file: Path) -> set[str]:
-    onnx = require("onnx", extra="onnx")
-    graph = onnx.load(file, load_external_data=False).graph
-    kinds = {onnx.TensorProto.DataType.Name(w.data_type) for w in graph.initializer if len(w.dims) >= 2}
-    return {WEIGHT_TYPES[kind] for kind in kinds if kind in WEIGHT_TYPES}
+    return model.device if isinstance(model, GraphModel) else next(model.parameters()).device
 
 
 @contextmanager

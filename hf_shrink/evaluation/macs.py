@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation.modes import evaluation_mode
 from hf_shrink.evaluation.sample_inputs import sample_inputs
-from hf_shrink.inputs.onnx import OnnxModel
+from hf_shrink.inputs.graph_model import GraphModel
 from hf_shrink.inputs.tasks import TASKS, find_task, model_config
 
 FLOAT_SOURCE = "of the float source"
@@ -34,7 +34,7 @@ def count_macs(
     of exported or quantized models the float source is counted, built from their config.
 
     Args:
-        model: A module or an `OnnxModel`.
+        model: A module or a `GraphModel`.
         batch_size: Rows.
         sequence_length: Tokens a row, clipped to the model's positions.
         inputs: Inputs of another shape, by name.
@@ -56,7 +56,7 @@ def macs_note(model: Any) -> str | None:
     """What the MACs are counted on, where it is not the model itself.
 
     Args:
-        model: A module or an `OnnxModel`.
+        model: A module or a `GraphModel`.
 
     Returns:
         "of the float source", or None.
@@ -68,7 +68,7 @@ def float_source(model: Any, task: str | None = None) -> nn.Module:
     """A float module with a model's architecture, for everything that depends on shapes alone.
 
     Args:
-        model: A module or an `OnnxModel`.
+        model: A module or a `GraphModel`.
         task: Name in `TASKS`, where the config does not tell the head.
 
     Returns:
@@ -80,7 +80,7 @@ def float_source(model: Any, task: str | None = None) -> nn.Module:
     if not _is_opaque(model):
         if isinstance(model, nn.Module):
             return model
-        raise ShrinkError(f"`model` must be a module or an OnnxModel, got {type(model).__name__}. Load it first.")
+        raise ShrinkError(f"`model` must be a module or a GraphModel, got {type(model).__name__}. Load it first.")
     config = copy.deepcopy(model_config(model))
     vars(config).pop("quantization_config", None)
     auto_class = getattr(transformers, TASKS[find_task(model, task)].auto_class)
@@ -89,7 +89,7 @@ def float_source(model: Any, task: str | None = None) -> nn.Module:
 
 
 def _is_opaque(model: Any) -> bool:
-    if isinstance(model, OnnxModel):
+    if isinstance(model, GraphModel):
         return True
     config = model_config(model)
     return config is not None and vars(config).get("quantization_config") is not None

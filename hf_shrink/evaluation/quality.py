@@ -42,7 +42,7 @@ def predict(
     """Run a model over labelled rows.
 
     Args:
-        model: A transformers model or an `OnnxModel`.
+        model: A transformers model or a `GraphModel`.
         rows: Tokenised rows with "labels", as `tokenize_rows` makes them.
         collator: Makes a padded batch of a list of rows.
         batch_size: Rows a batch.
@@ -66,7 +66,7 @@ def predict_all(
     """Run several models over the same rows: where the collator masks at random, all see the same masks.
 
     Args:
-        models: Transformers models or `OnnxModel`s.
+        models: Transformers models or `GraphModel`s.
         readings: The rows, in one order, as each model reads them; models that share a reading share its batches.
         batch_size: Rows a batch.
         task: Name in `TASKS`.
@@ -154,7 +154,7 @@ def label_names(model: Any) -> list[str]:
     """A model's label names in the order of its logits.
 
     Args:
-        model: A transformers model or an `OnnxModel`.
+        model: A transformers model or a `GraphModel`.
 
     Returns:
         C names; none where the config has none.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_shrink.errors import ShrinkError
-from hf_shrink.inputs.onnx import OnnxModel
+from hf_shrink.inputs.graph_model import GraphModel
 from hf_shrink.inputs.positions import max_positions
 from hf_shrink.inputs.tasks import inner_model, model_config
 
@@ -19,7 +19,7 @@ def sample_inputs(model: Any, *, batch_size: int = 1, sequence_length: int = 128
     """Random inputs that a model takes, the same at every call.
 
     Args:
-        model: A transformers model or an `OnnxModel`.
+        model: A transformers model or a `GraphModel`.
         batch_size: B, rows.
         sequence_length: T, tokens of text a row, clipped to the model's positions; images and sound have their own.
 
@@ -39,7 +39,7 @@ def sample_inputs(model: Any, *, batch_size: int = 1, sequence_length: int = 128
             f"`inputs` must be given for a {type(model).__name__}, whose config and main input {main!r} do not tell "
             f"their shape ({error}). Give a mapping of tensors."
         ) from error
-    if isinstance(model, OnnxModel) and "position_ids" in _graph_inputs(model):
+    if isinstance(model, GraphModel) and "position_ids" in model.inputs:
         made["position_ids"] = torch.arange(made[main].shape[1]).expand(batch_size, -1)  # (B, T)
     return {name: tensor.to(model.device) for name, tensor in made.items()}
 
@@ -48,13 +48,13 @@ def main_input(model: Any) -> str:
     """Name of the input that the others accompany.
 
     Args:
-        model: A transformers model or an `OnnxModel`.
+        model: A transformers model or a `GraphModel`.
 
     Returns:
         Such as "input_ids"; empty where the model does not tell.
     """
-    if isinstance(model, OnnxModel):
-        return next((name for name in _graph_inputs(model) if name in SAMPLES), "")
+    if isinstance(model, GraphModel):
+        return next((name for name in model.inputs if name in SAMPLES), "")
     inner = inner_model(model) if isinstance(model, nn.Module) else model
     return inner.main_input_name if isinstance(inner, PreTrainedModel) else ""
 
@@ -63,7 +63,7 @@ def clip_length(model: Any, sequence_length: int) -> int:
     """A sequence length that the model has positions for.
 
     Args:
-        model: A transformers model or an `OnnxModel`.
+        model: A transformers model or a `GraphModel`.
         sequence_length: Tokens wanted.
 
     Returns:
@@ -72,10 +72,6 @@ def clip_length(model: Any, sequence_length: int) -> int:
     config = model_config(model)
     limit = None if config is None else max_positions(config)
     return sequence_length if limit is None else min(sequence_length, limit)
-
-
-def _graph_inputs(model: OnnxModel) -> list[str]:
-    return [node.name for node in model.session.get_inputs()]
 
 
 def _text(config: Any, rows: int, length: int, generator: torch.Generator) -> dict[str, Tensor]:

@@ -7,7 +7,9 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "TASKS": "hf_shrink.inputs.tasks",
         "Columns": "hf_shrink.inputs.columns",
+        "GraphModel": "hf_shrink.inputs.graph_model",
         "OnnxModel": "hf_shrink.inputs.onnx",
+        "OpenVinoModel": "hf_shrink.inputs.openvino",
         "Task": "hf_shrink.inputs.tasks",
         "align_labels": "hf_shrink.inputs.labels",
         "base_folder": "hf_shrink.inputs.models",

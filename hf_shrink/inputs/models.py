@@ -1,7 +1,7 @@
 """A model named by a folder or a Hub id becomes a model that can be called."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,7 +12,9 @@ from torch import nn
 from transformers import AutoConfig, AutoProcessor, PretrainedConfig
 
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.graph_model import GraphModel
 from hf_shrink.inputs.onnx import OnnxModel
+from hf_shrink.inputs.openvino import OpenVinoModel
 from hf_shrink.inputs.remote import LOAD_ERRORS, explain_hub_error, list_hub_files, looks_like_path
 from hf_shrink.inputs.tasks import TASKS, check_task, find_task, inner_model, model_config
 
@@ -29,28 +31,30 @@ PROCESSING_FILES = (
     "processor_config.json",
 )
 DOWNLOAD_OPTIONS = ("revision", "token")
-ONNX_FILES = ("*.onnx", "*.onnx_data*", "*.onnx.data*", "*.json", "*.txt", "*.model")
+GRAPHS: Mapping[str, type[OnnxModel] | type[OpenVinoModel]] = {"onnx": OnnxModel, "xml": OpenVinoModel}
+GRAPH_FILES = ("*.onnx", "*.onnx_data*", "*.onnx.data*", "openvino*", "*.json", "*.txt", "*.model")
 
 
 def load_model(model: Any, *, task: str | None = None, **kwargs: Any) -> Any:
     """Load a model for inference.
 
     Args:
-        model: A folder that `save_pretrained` or Optimum's ONNX export wrote, or a Hub id. An instance comes back as
-            it is, in the mode (training or evaluation) in which it was given.
+        model: A folder that `save_pretrained` or Optimum's export to ONNX or OpenVINO wrote, or a Hub id. An instance
+            comes back as it is, in the mode (training or evaluation) in which it was given.
         task: Name in `TASKS`, where the checkpoint was saved with another head or with none; a head that the
             checkpoint lacks starts at random.
-        **kwargs: Handed to `from_pretrained`, such as `num_labels` or `revision`; to `OnnxModel` for ONNX folders.
+        **kwargs: Handed to `from_pretrained`, such as `num_labels` or `revision`; of an exported graph to the class of
+            its runtime.
 
     Returns:
-        A transformers model in evaluation mode, or an `OnnxModel`.
+        A transformers model in evaluation mode, or a `GraphModel`.
 
     Raises:
         ShrinkError: If there is no such model, it may not be read, or it holds weights only as pickles.
     """
     if task is not None:
         check_task(task)
-    if isinstance(model, (nn.Module, OnnxModel)):
+    if isinstance(model, (nn.Module, GraphModel)):
         return model
     if not isinstance(model, (str, Path)):
         raise ShrinkError(
@@ -60,10 +64,11 @@ def load_model(model: Any, *, task: str | None = None, **kwargs: Any) -> Any:
         return OnnxModel(model, **kwargs)
     source = _folder(model) if looks_like_path(model) else str(model)
     options = {key: kwargs[key] for key in DOWNLOAD_OPTIONS if key in kwargs}
-    if _weights_format(_root_files(source, options), source) == "onnx":
+    form = _weights_format(_root_files(source, options), source)
+    if form in GRAPHS:
         if isinstance(source, str):
-            source = Path(snapshot_download(source, allow_patterns=list(ONNX_FILES), **options))
-        return OnnxModel(source, **{key: value for key, value in kwargs.items() if key not in options})
+            source = Path(snapshot_download(source, allow_patterns=list(GRAPH_FILES), **options))
+        return GRAPHS[form](source, **{key: value for key, value in kwargs.items() if key not in options})
     return _from_pretrained(source, task, kwargs)
 
 
@@ -174,7 +179,7 @@ def _root_files(
 
 def _weights_format(files: Iterable[str], source: str | Path) -> str:
     suffixes = {PurePosixPath(name).suffix for name in files}
-    for suffix in (".safetensors", ".onnx"):
+    for suffix in (".safetensors", ".onnx", ".xml"):
         if suffix in suffixes:
             return suffix[1:]
     if pickles := sorted(name for name in files if PurePosixPath(name).suffix in PICKLES and name not in NO_WEIGHTS):

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from transformers import AutoConfig
-from transformers.modeling_outputs import ModelOutput
+from numpy.typing import NDArray
 
 from hf_shrink.errors import ShrinkError, require
+from hf_shrink.inputs.graph_model import GraphModel, check_threads
 
 NUMPY_TYPES: Mapping[str, type] = {
     "tensor(int64)": np.int64,
@@ -20,8 +19,19 @@ NUMPY_TYPES: Mapping[str, type] = {
     "tensor(double)": np.float64,
 }
 
+WEIGHT_TYPES = {  # of a graph's matrices; other types hold indices and masks
+    "FLOAT": "float32",
+    "FLOAT16": "float16",
+    "BFLOAT16": "bfloat16",
+    "DOUBLE": "float64",
+    "INT8": "int8",
+    "UINT8": "uint8",
+    "INT4": "int4",
+    "UINT4": "uint4",
+}
 
-class OnnxModel:
+
+class OnnxModel(GraphModel):
     """A folder in Optimum's ONNX layout (one graph and config.json), run by plain onnxruntime on the CPU.
 
     Args:
@@ -29,79 +39,53 @@ class OnnxModel:
         threads: Threads inside one operator; None leaves it to onnxruntime, which takes every physical core.
 
     Attributes:
-        path: The folder.
-        file: The graph.
-        config: The transformers config beside it.
         session: onnxruntime's session.
-        device: Always the CPU.
-
-    Raises:
-        ShrinkError: If the folder has no graph, several, or no config.json, or the graph cannot be loaded.
     """
 
-    device = torch.device("cpu")
-
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
-        self.file = find_graph(Path(path).expanduser())
-        self.path = self.file.parent
-        if not (self.path / "config.json").is_file():
-            raise ShrinkError(
-                f"`model` must hold a config.json beside the graph, but {self.path} does not. Copy it there."
-            )
-        self.config = AutoConfig.from_pretrained(self.path)
+        super().__init__(find_graph(Path(path).expanduser()))
         self.session = _session(self.file, threads)
-        self._inputs = {node.name: node.type for node in self.session.get_inputs()}
+        self._inputs = {node.name: NUMPY_TYPES.get(node.type) for node in self.session.get_inputs()}
         self._outputs = [node.name for node in self.session.get_outputs()]
 
-    def __call__(self, **inputs: Any) -> ModelOutput:
+    @property
+    def inputs(self) -> Mapping[str, type | None]:
+        """The inputs that the graph declares, with their types."""
+        return self._inputs
+
+    def run(self, feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the graph.
 
         Args:
-            **inputs: Tensors or arrays of shape (B, …) by name; those that the graph does not declare, such as labels,
-                are left out.
+            feed: All declared inputs.
 
         Returns:
-            The graph's outputs as CPU tensors, by name: `logits` or `last_hidden_state`, whatever was exported.
-
-        Raises:
-            ShrinkError: If an input that the graph declares is missing.
+            All outputs by name.
         """
-        if "token_type_ids" in self._inputs and inputs.get("token_type_ids") is None and "input_ids" in inputs:
-            inputs["token_type_ids"] = np.zeros(inputs["input_ids"].shape, np.int64)  # what float models take without
-        if missing := [name for name in self._inputs if inputs.get(name) is None]:
-            raise ShrinkError(
-                f"`inputs` must hold all that the graph takes, {list(self._inputs)}, but {missing} are missing. "
-                "Tokenize with the tokenizer that lies beside the graph."
-            )
-        feed = {name: _array(inputs[name], kind) for name, kind in self._inputs.items()}
-        values = self.session.run(None, feed)
-        return ModelOutput({name: torch.from_numpy(v) for name, v in zip(self._outputs, values, strict=True)})
+        return dict(zip(self._outputs, self.session.run(None, dict(feed)), strict=True))
 
-    def eval(self) -> "OnnxModel":
-        """Do nothing: a graph has no training mode.
-
-        Returns:
-            The model itself.
-        """
-        return self
-
-    def to(self, device: str | torch.device) -> "OnnxModel":
-        """Stay on the CPU.
+    def with_threads(self, threads: int) -> GraphModel:
+        """The same graph with another number of threads.
 
         Args:
-            device: "cpu".
+            threads: Threads inside one operator.
 
         Returns:
-            The model itself.
-
-        Raises:
-            ShrinkError: If another device is asked for.
+            A model; itself where the number is the same.
         """
-        if torch.device(device).type != "cpu":
-            raise ShrinkError(
-                f"`device` must be 'cpu' for an ONNX model, got {str(device)!r}. Run the float model there."
-            )
-        return self
+        same = self.session.get_session_options().intra_op_num_threads == threads
+        return self if same else OnnxModel(self.file, threads=threads)
+
+    def weight_types(self) -> set[str]:
+        """Types of its weight matrices.
+
+        Returns:
+            Such as {"float32", "int8"}.
+        """
+        onnx = require("onnx", extra="onnx")
+        graph = onnx.load(self.file, load_external_data=False).graph
+        kinds = {onnx.TensorProto.DataType.Name(w.data_type) for w in graph.initializer if len(w.dims) >= 2}
+        return {WEIGHT_TYPES[kind] for kind in kinds if kind in WEIGHT_TYPES}
 
 
 def find_graph(path: Path) -> Path:
@@ -130,8 +114,7 @@ def find_graph(path: Path) -> Path:
 
 
 def _session(file: Path, threads: int | None) -> Any:
-    if threads is not None and not threads >= 1:
-        raise ShrinkError(f"`threads` must be at least 1, got {threads}. None takes every physical core.")
+    check_threads(threads)
     runtime = require("onnxruntime", extra="onnx")
     options = runtime.SessionOptions()
     if threads is not None:
@@ -143,8 +126,3 @@ def _session(file: Path, threads: int | None) -> Any:
             f"`model` must be a graph that onnxruntime can load, but {file.name} is not: {str(error)[:200]}. "
             "Export it again."
         ) from error
-
-
-def _array(value: Any, kind: str) -> np.ndarray:
-    array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
-    return np.ascontiguousarray(array, dtype=NUMPY_TYPES.get(kind, array.dtype))

@@ -1,15 +1,19 @@
 """The proof that an artifact loads and answers as the model that it was made from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from hf_shrink.errors import ShrinkError
+from hf_shrink.evaluation.sample_inputs import sample_inputs as sample_any_inputs
 from hf_shrink.inputs.models import load_model
-from hf_shrink.quantization.float_graph import OUTPUTS, run_float, sample_inputs
+from hf_shrink.quantization.divergence import OUTPUTS, answers_of
+from hf_shrink.quantization.float_graph import sample_inputs
 from hf_shrink.quantization.fresh_process import fresh_answers
 from hf_shrink.quantization.job import Job, Made
 
@@ -19,10 +23,11 @@ RELOADED = {"onnx": 1e-4, "openvino": 1e-3, "transformers": 1e-2}  # of the larg
 
 
 def prove(job: Job, made: Made, method: str) -> dict[str, Any]:
-    """Load an artifact in a fresh process, and compare its answers with the float model's, on random tokens.
+    """Load an artifact in a fresh process, and compare its answers with the float model's.
 
-    It shows that the artifact works. Random tokens are unlike all that a model was trained on, and harder on it than
-    text is: how good it is on the user's rows is for `compare` to say.
+    It shows that the artifact works: on the rows that it was calibrated with, where there are some, for beyond their
+    ranges it need not; else on random tokens, which are unlike all that a model was trained on, and harder on it than
+    text is. How good it is on the user's rows is for `compare` to say.
 
     Args:
         job: What was asked for; its folder is complete.
@@ -30,21 +35,23 @@ def prove(job: Job, made: Made, method: str) -> dict[str, Any]:
         method: Name of the quantizer, for the messages.
 
     Returns:
-        "inputs" and "rows", how many; "relative_error" of the outputs, root mean square; "agreement", the share of
-        equal decisions (labels, one a token in tagging, or ends of an answer), None where there is none to take;
-        "reload_difference", between the fresh process and this one, as a share of the largest output.
+        "inputs" and "rows", which and how many; "relative_error" of the outputs, root mean square; "agreement", the
+        share of equal decisions (labels, one a token in tagging, or ends of an answer), None where there is none to
+        take; "reload_difference", between the fresh process and this one, as a share of the largest output.
     """
-    rows = [sample_inputs(job.model, 1, TOKENS, seed=seed) for seed in range(ROWS)]
-    names = OUTPUTS[job.task]
+    rows = list(islice(_single_rows(job.calibration), ROWS))
+    inputs = "calibration rows" if rows else "random tokens" if job.model.main_input_name == "input_ids" else "noise"
+    rows = rows or _random_rows(job.model)
+    names = OUTPUTS.get(job.task, ("logits",))
     fresh = fresh_answers(job.folder, rows, job.task, method)
     answers = [answer[name] for answer in fresh for name in names]
-    expected = [output for row in rows for output in run_float(job.model, row, job.task)]
+    expected = [output for row in rows for output in answers_of(job.model, row, job.task)]
     error = check_answers(answers, expected, method)
     reference = load_model(job.folder) if made.model is None else made.model
     difference = check_reload(answers, _ask(reference, rows, names), runtime_of(job.folder), method)
     return {
-        "inputs": "random tokens" if "input_ids" in rows[0] else "random numbers",
-        "rows": ROWS,
+        "inputs": inputs,
+        "rows": len(rows),
         "relative_error": round(error, 6),
         "agreement": agreement(answers, expected, job.task),
         "reload_difference": round(difference, 8),
@@ -129,6 +136,18 @@ def runtime_of(folder: Path) -> str:
     if any(folder.glob("*.onnx")):
         return "onnx"
     return "openvino" if any(folder.glob("*.xml")) else "transformers"
+
+
+def _single_rows(batches: Sequence[Mapping[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+    for batch in batches:
+        for i in range(len(next(iter(batch.values())))):
+            yield {name: values[i : i + 1] for name, values in batch.items()}
+
+
+def _random_rows(model: PreTrainedModel) -> list[dict[str, Tensor]]:
+    if model.main_input_name != "input_ids" or model.config.is_encoder_decoder:
+        return [sample_any_inputs(model)]  # the same at every call
+    return [sample_inputs(model, 1, TOKENS, seed=seed) for seed in range(ROWS)]
 
 
 def _ask(model: Any, rows: Sequence[Mapping[str, Tensor]], names: Sequence[str]) -> list[Tensor]:

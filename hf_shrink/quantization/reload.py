@@ -85,8 +85,10 @@ def _transformers(folder: Path, auto_class: str) -> Answer:
 
 
 def _feed(inputs: Mapping[str, Any], row: Row) -> dict[str, NDArray[Any]]:
-    """What a graph declares; the past of a language model is empty."""
+    """What a graph declares; token types default to zero, and the past of a language model is empty."""
     rows = len(next(iter(row.values())))
+    if "token_type_ids" in inputs and "token_type_ids" not in row:
+        row = {**row, "token_type_ids": np.zeros_like(row["input_ids"])}
     past = {
         name: np.zeros([rows, *(size if isinstance(size, int) else 0 for size in shape[1:])], np.float32)
         for name, shape in inputs.items()

@@ -99,5 +99,5 @@ def test_a_module_without_config_needs_inputs():
     with pytest.raises(ShrinkError, match="`inputs` must be given for a Linear"):
         count_macs(layer)
     assert count_macs(layer, inputs={"input": torch.ones(5, 4)}) == 5 * 4 * 8
-    with pytest.raises(ShrinkError, match="`model` must be a module or an OnnxModel, got str"):
+    with pytest.raises(ShrinkError, match="`model` must be a module or a GraphModel, got str"):
         count_macs("folder")

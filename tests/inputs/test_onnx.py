@@ -77,7 +77,7 @@ def test_it_stands_in_for_a_model(folder):
     assert model_name(model) == "tickets-onnx"
     assert base_folder(model) == model.path == folder
     assert load_processing_class(model)("my card")["input_ids"] == [2, 5, 6, 3]
-    with pytest.raises(ShrinkError, match="`device` must be 'cpu' for an ONNX model, got 'cuda'"):
+    with pytest.raises(ShrinkError, match="`device` must be 'cpu' for an exported graph, got 'cuda'"):
         model.to("cuda")
 
 
