@@ -20,26 +20,41 @@ def quantize_embedding_rows(graph: Any, ignore: Collection[str] = ()) -> None:
         ignore: Full names of modules that stay in float.
     """
     onnx = require("onnx", extra="onnx")
-    tables = {tensor.name: tensor for tensor in graph.graph.initializer if _is_table(onnx, tensor)}
+    tables = {tensor.name: tensor for tensor in graph.graph.initializer if is_table(onnx, tensor)}
     nodes, packed = [], {}
     for node in graph.graph.node:
-        if not _gathers_rows(node) or node.input[0] not in tables or module_of(node.name) in ignore:
+        if not gathers_rows(node) or node.input[0] not in tables or module_of(node.name) in ignore:
             nodes.append(node)
             continue
         packed[node.input[0]] = tables[node.input[0]]
         nodes += _gather_rows(onnx, node)
-    _replace(graph.graph.node, nodes)
-    _replace(
-        graph.graph.initializer, [*graph.graph.initializer, *(t for p in packed.values() for t in _pack(onnx, p))]
-    )
-    _drop_unused(graph.graph)
+    replace(graph.graph.node, nodes)
+    replace(graph.graph.initializer, [*graph.graph.initializer, *(t for p in packed.values() for t in _pack(onnx, p))])
+    drop_unused(graph.graph)
 
 
-def _is_table(onnx: Any, tensor: Any) -> bool:
+def is_table(onnx: Any, tensor: Any) -> bool:
+    """Whether a constant is a float matrix.
+
+    Args:
+        onnx: The library.
+        tensor: An initializer.
+
+    Returns:
+        True or False.
+    """
     return tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 2
 
 
-def _gathers_rows(node: Any) -> bool:
+def gathers_rows(node: Any) -> bool:
+    """Whether a node looks rows up, as an embedding does.
+
+    Args:
+        node: Any.
+
+    Returns:
+        True or False.
+    """
     axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
     return node.op_type == "Gather" and axis == 0
 
@@ -64,12 +79,23 @@ def _gather_rows(onnx: Any, node: Any) -> list[Any]:
     ]
 
 
-def _drop_unused(graph: Any) -> None:
+def drop_unused(graph: Any) -> None:
+    """Remove the constants that no node takes any more.
+
+    Args:
+        graph: An `onnx.GraphProto`.
+    """
     used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
-    _replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in used])
+    replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in used])
 
 
-def _replace(field: Any, values: list[Any]) -> None:
+def replace(field: Any, values: list[Any]) -> None:
+    """Give a repeated field other values, some of which may be its own.
+
+    Args:
+        field: Of a graph.
+        values: What it shall hold.
+    """
     copies = [type(value).FromString(value.SerializeToString()) for value in values]  # clearing frees the originals
     del field[:]
     field.extend(copies)

@@ -1,0 +1,55 @@
+"""Weights and embeddings in 4 bits for ONNX Runtime on the CPU."""
+
+from typing import Any
+
+from hf_shrink.errors import ShrinkError, require
+from hf_shrink.quantization.backends import QUANTIZERS
+from hf_shrink.quantization.block_graph import quantize_blocks
+from hf_shrink.quantization.float_graph import OUTPUTS, float_graph_of
+from hf_shrink.quantization.formats import Format
+from hf_shrink.quantization.job import Job, Made
+
+GROUP_SIZES = (16, 32, 64, 128, 256)  # what ONNX Runtime's kernels take
+
+
+@QUANTIZERS.add(
+    "onnx-int4",
+    paper="https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulNBits",
+    extra="onnx",
+    libraries=("onnx", "onnxscript", "onnxruntime"),
+    stages=2,
+    format=Format(bits=4, group_size=32, symmetric=False, embedding_bits=4, activations=None),
+    calibrated=False,
+    tasks=tuple(OUTPUTS),
+)
+def onnx_int4(job: Job, *, group_size: int = 32, symmetric: bool = False) -> Made:
+    """Weights and embeddings in 4 bits, activations in float, for ONNX Runtime on the CPU.
+
+    The smallest files, and no calibration. It is not for speed: weights are unpacked as they are multiplied with, so
+    an encoder is slower than "onnx-int8", and may be slower than in float.
+
+    Args:
+        job: A model with an export; its folder gets `model.onnx`.
+        group_size: Weights of a row that share a scale: 16, 32, 64, 128 or 256.
+        symmetric: Whether zero is the middle level of every group, which saves the zero points.
+
+    Returns:
+        The options.
+    """
+    _check(group_size, symmetric)
+    job.step("export")
+    onnx = require("onnx", extra="onnx")
+    graph: Any = onnx.load(float_graph_of(job))
+    job.step("quantize")
+    quantize_blocks(graph, group_size=group_size, symmetric=symmetric, ignore=job.ignore)
+    onnx.save(graph, job.folder / "model.onnx")
+    return Made({"options": {"group_size": group_size, "symmetric": symmetric}})
+
+
+def _check(group_size: int, symmetric: bool) -> None:
+    if isinstance(group_size, bool) or group_size not in GROUP_SIZES:
+        raise ShrinkError(
+            f"`group_size` must be one of {list(GROUP_SIZES)}, got {group_size!r}. 32 keeps most for few bytes."
+        )
+    if not isinstance(symmetric, bool):
+        raise ShrinkError(f"`symmetric` must be True or False, got {symmetric!r}. False keeps more.")

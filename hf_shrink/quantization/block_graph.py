@@ -1,0 +1,126 @@
+"""Matrix products and embeddings of an ONNX graph in 4 bits."""
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hf_shrink.errors import require
+from hf_shrink.quantization.blocks import Floats, pack, round_blocks
+from hf_shrink.quantization.embedding_rows import drop_unused, gathers_rows, is_table, replace
+from hf_shrink.quantization.node_names import module_of
+
+DOMAIN = "com.microsoft"  # ONNX Runtime's own operators
+
+
+def quantize_blocks(graph: Any, *, group_size: int, symmetric: bool, ignore: Collection[str] = ()) -> None:
+    """Store constant weights of products, and float tables that rows are gathered from, in 4 bits, in place.
+
+    An embedding and a head that share their weight share its bytes here too.
+
+    Args:
+        graph: An `onnx.ModelProto` with its weights inside, its nodes named by `name_nodes`.
+        group_size: Weights of a row that share a scale.
+        symmetric: Whether blocks go without zero points.
+        ignore: Full names of modules that stay in float.
+    """
+    onnx = require("onnx", extra="onnx")
+    tables = {tensor.name: tensor for tensor in graph.graph.initializer if is_table(onnx, tensor)}
+    packer = _Packer(onnx, tables, group_size, symmetric)
+    nodes = []
+    for node in graph.graph.node:
+        nodes += [node] if module_of(node.name) in ignore else packer.packed(node)
+    replace(graph.graph.node, nodes)
+    replace(graph.graph.initializer, [*graph.graph.initializer, *packer.tensors.values()])
+    drop_unused(graph.graph)
+    if not any(entry.domain == DOMAIN for entry in graph.opset_import):
+        graph.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
+
+
+@dataclass
+class _Packer:
+    """Takes nodes one by one; keeps what their weights became."""
+
+    onnx: Any
+    tables: dict[str, Any]
+    group_size: int
+    symmetric: bool
+    tensors: dict[str, Any] = field(default_factory=dict)
+    known: dict[tuple[Any, ...], str] = field(default_factory=dict)  # content to the name it is stored under
+
+    def packed(self, node: Any) -> list[Any]:
+        if gathers_rows(node) and node.input[0] in self.tables and self.tables[node.input[0]].dims[1] % 2 == 0:
+            return [self._gather(node)]
+        if node.op_type in ("MatMul", "Gemm") and node.input[1] in self.tables:
+            return self._product(node)
+        return [node]
+
+    def _gather(self, node: Any) -> Any:
+        table, ids = node.input
+        name = self._store(table, self.onnx.numpy_helper.to_array(self.tables[table]))
+        inputs = [self._table(name, table), ids, *self._scales(name)]
+        attributes = {"gather_axis": 0, "quantize_axis": 1, "block_size": self.group_size, "bits": 4}
+        return self._make("GatherBlockQuantized", inputs, list(node.output), node.name, **attributes)
+
+    def _table(self, name: str, table: str) -> str:
+        width = self.tables[table].dims[1]
+        if width % self.group_size == 0:
+            return f"{name}_int4"
+        levels = self.onnx.numpy_helper.to_array(self.tensors[f"{name}_int4"])
+        self.tensors[f"{name}_rows"] = self._constant(levels[:, : width // 2], f"{name}_rows")  # without the filling
+        return f"{name}_rows"
+
+    def _product(self, node: Any) -> list[Any]:
+        attributes = {a.name: self.onnx.helper.get_attribute_value(a) for a in node.attribute}
+        if attributes.get("transA", 0) or (attributes.get("alpha", 1), attributes.get("beta", 1)) != (1, 1):
+            return [node]
+        weight = self.onnx.numpy_helper.to_array(self.tables[node.input[1]])  # (K, N), or (N, K) where transposed
+        rows = weight if attributes.get("transB", 0) else weight.T
+        name = self._store(node.input[1], rows)
+        biased = len(node.input) > 2
+        product = f"{node.output[0]}_product" if biased else node.output[0]
+        nodes = [*self._blocks(name, rows.shape, node), self._multiply(node, name, rows.shape, product)]
+        if biased:
+            inputs = [product, node.input[2]]
+            nodes.append(self.onnx.helper.make_node("Add", inputs, list(node.output), f"{node.name}_bias"))
+        return nodes
+
+    def _blocks(self, name: str, shape: tuple[int, ...], node: Any) -> list[Any]:
+        """A product's operator wants three axes, the gathering one two; the runtime folds this node as it loads."""
+        blocks = f"{name}_blocks"
+        if (blocks,) in self.known:
+            return []
+        self.known[blocks,] = blocks
+        size = [shape[0], -(-shape[1] // self.group_size), self.group_size // 2]
+        self.tensors[f"{blocks}_shape"] = self._constant(np.array(size), f"{blocks}_shape")
+        inputs = [f"{name}_int4", f"{blocks}_shape"]
+        return [self.onnx.helper.make_node("Reshape", inputs, [blocks], f"{node.name}_blocks")]
+
+    def _multiply(self, node: Any, name: str, shape: tuple[int, ...], output: str) -> Any:
+        inputs = [node.input[0], f"{name}_blocks", *self._scales(name)]
+        attributes = {"N": shape[0], "K": shape[1], "bits": 4, "block_size": self.group_size}
+        return self._make("MatMulNBits", inputs, [output], node.name, **attributes)
+
+    def _store(self, name: str, rows: Floats) -> str:
+        key = (rows.shape, hashlib.sha256(rows.tobytes()).digest())
+        if key in self.known:
+            return self.known[key]
+        self.known[key] = name
+        blocks = round_blocks(rows, group_size=self.group_size, symmetric=self.symmetric)
+        levels = pack(blocks.levels).reshape(len(rows), -1)  # (rows, K / 2)
+        self.tensors[f"{name}_int4"] = self._constant(levels, f"{name}_int4")
+        self.tensors[f"{name}_scale"] = self._constant(blocks.scales, f"{name}_scale")
+        if not self.symmetric:
+            self.tensors[f"{name}_zero"] = self._constant(pack(blocks.zeros), f"{name}_zero")
+        return name
+
+    def _scales(self, name: str) -> list[str]:
+        return [f"{name}_scale"] if self.symmetric else [f"{name}_scale", f"{name}_zero"]
+
+    def _constant(self, values: Any, name: str) -> Any:
+        return self.onnx.numpy_helper.from_array(np.ascontiguousarray(values), name)
+
+    def _make(self, kind: str, inputs: list[str], outputs: list[str], name: str, **attributes: int) -> Any:
+        return self.onnx.helper.make_node(kind, inputs, outputs, name, domain=DOMAIN, **attributes)

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from hf_shrink.quantization.block_graph import quantize_blocks
+from hf_shrink.quantization.blocks import round_blocks
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def graph(width=64, *, tied=False, transposed=True):
+    """Rows of a table, a layer with a bias, and a head that may be the table."""
+    draw = np.random.default_rng(0)
+    table = draw.standard_normal((50, width)).astype(np.float32)
+    table[0] = 0
+    layer = draw.standard_normal((width, width)).astype(np.float32)
+    bias = draw.standard_normal(width).astype(np.float32)
+    head = table if tied else draw.standard_normal((20, width)).astype(np.float32)
+    make, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    constant = onnx.numpy_helper.from_array
+    nodes = [
+        make("Gather", ["table", "ids"], ["rows"], "words/Gather"),
+        make("Gemm", ["rows", "layer", "bias"], ["hidden"], "layer/Gemm", transB=1),
+        make("MatMul", ["hidden", "head"], ["scores"], "head/MatMul"),
+    ]
+    tensors = [constant(table, "table"), constant(layer, "layer"), constant(bias, "bias"), constant(head.T, "head")]
+    outputs = [info(name, onnx.TensorProto.FLOAT, [None, None]) for name in ("rows", "hidden", "scores")]
+    body = onnx.helper.make_graph(nodes, "g", [info("ids", onnx.TensorProto.INT64, ["n"])], outputs, tensors)
+    model = onnx.helper.make_model(body, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    return model, {"table": table, "layer": layer, "bias": bias, "head": head}
+
+
+def run(model, ids=(0, 3, 49)):
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"ids": np.array(ids)})
+
+
+def stored(values, symmetric):
+    found = round_blocks(values, group_size=32, symmetric=symmetric)
+    steps = found.levels.astype(np.float32) - found.zeros[..., None].astype(np.float32)
+    return (steps * found.scales[..., None]).reshape(len(values), -1)[:, : values.shape[1]]
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("width", [64, 32, 48])  # an even count of blocks, an odd one, and a block that is not full
+def test_the_runtime_reads_what_was_stored(width, symmetric):
+    model, floats = graph(width)
+    quantize_blocks(model, group_size=32, symmetric=symmetric)
+    assert {node.op_type for node in model.graph.node} == {"GatherBlockQuantized", "MatMulNBits", "Reshape", "Add"}
+    rows, hidden, scores = run(model)
+    table, layer, head = (stored(floats[name], symmetric) for name in ("table", "layer", "head"))
+    np.testing.assert_allclose(rows, table[[0, 3, 49]], atol=1e-6)
+    np.testing.assert_allclose(hidden, rows @ layer.T + floats["bias"], rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(scores, hidden @ head.T, rtol=1e-4, atol=1e-2)
+    assert (rows[0] == 0).all()  # a padding row
+
+
+@pytest.mark.parametrize("name", ["words", "layer", "head"])
+def test_what_is_ignored_stays_in_float(name):
+    model, floats = graph()
+    quantize_blocks(model, group_size=32, symmetric=False, ignore=(name,))
+    kept = {tensor.name for tensor in model.graph.initializer} & {"table", "layer", "head"}
+    assert kept == {"table" if name == "words" else name}
+    rows, hidden, scores = run(model)
+    if name == "words":
+        np.testing.assert_array_equal(rows, floats["table"][[0, 3, 49]])
+    if name == "layer":
+        np.testing.assert_allclose(hidden, rows @ floats["layer"].T + floats["bias"], rtol=1e-4, atol=1e-4)
+    if name == "head":
+        np.testing.assert_allclose(scores, hidden @ floats["head"].T, rtol=1e-4, atol=1e-3)
+
+
+def test_a_head_that_is_the_table_takes_no_bytes_of_its_own():
+    model, floats = graph(tied=True)
+    quantize_blocks(model, group_size=32, symmetric=False)
+    large = [tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 2 and tensor.dims[0] == 50]
+    assert sorted(large) == ["table_int4", "table_scale", "table_zero"]
+    _, hidden, scores = run(model)
+    np.testing.assert_allclose(scores, hidden @ stored(floats["table"], False).T, rtol=1e-4, atol=1e-2)
