@@ -12,13 +12,22 @@ from transformers.utils import logging
 
 from hf_shrink.architectures.known import architecture_of
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.tasks import PROBLEM_TYPES
 from hf_shrink.quantization.backends import QUANTIZERS
-from hf_shrink.quantization.float_graph import OUTPUTS
 from hf_shrink.quantization.formats import Format
 from hf_shrink.quantization.job import Job, Made
 from hf_shrink.versions import base_model
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+OTHER_TASKS = (
+    "token_classification",
+    "question_answering",
+    "causal_lm",
+    "seq2seq_lm",
+    "masked_lm",
+    "feature_extraction",
+    "image_classification",
+)
 GROUP = 64  # weights that share a scale in 4 bits
 ROWS = 32  # outputs that the kernel for AVX512-BF16 takes at a time
 FACTS: dict[str, Any] = {
@@ -26,7 +35,7 @@ FACTS: dict[str, Any] = {
     "libraries": ("bitsandbytes",),
     "stages": 2,
     "calibrated": False,
-    "tasks": tuple(OUTPUTS),
+    "tasks": (*PROBLEM_TYPES, *OTHER_TASKS),
 }
 FOUR_BITS = Format(
     bits=4, group_size=GROUP, symmetric=True, embedding_bits=16, activations=None, scale_bits=8, float_bits=16

@@ -31,6 +31,7 @@ from hf_shrink.quantization import quantize
 from hf_shrink.quantization.backends.bitsandbytes import bnb_fp4, bnb_int8, bnb_nf4
 from hf_shrink.quantization.float_graph import to_float
 from hf_shrink.quantization.job import Job
+from tests.distillation.tasks import TASK_CASES
 from tests.models import randomize, tiny_bert_classifier
 
 TASK = "single_label_classification"
@@ -259,3 +260,16 @@ def test_a_card_names_the_stock_class_and_what_to_install():
     code = loading_code(TASK, "me/model", "bnb-nf4")
     assert "import AutoModelForSequenceClassification, AutoTokenizer  # pip install bitsandbytes accelerate\n" in code
     assert "bitsandbytes" not in loading_code(TASK, "me/model", None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["causal_lm", "seq2seq_lm", "feature_extraction", "image_classification"])
+def test_models_of_other_tasks_are_proved_too(task, tmp_path):
+    made = quantize(TASK_CASES[task].student(), "bnb-int8", output_dir=tmp_path / "out")
+    assert made.record["task"] == task
+    assert made.record["proof"]["reload_difference"] <= 1e-2
+    assert 0 < made.record["proof"]["relative_error"] < 0.2
+    loaded = made.load()
+    assert packed(loaded)
+    if task == "causal_lm":
+        assert loaded.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=4, min_new_tokens=4).shape == (1, 7)
