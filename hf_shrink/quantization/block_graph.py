@@ -28,11 +28,13 @@ def quantize_blocks(graph: Any, *, group_size: int, symmetric: bool, ignore: Col
     """
     onnx = require("onnx", extra="onnx")
     tables = {tensor.name: tensor for tensor in graph.graph.initializer if is_table(onnx, tensor)}
-    packer = _Packer(onnx, tables, group_size, symmetric)
+    turned = {n.output[0]: n.input[0] for n in graph.graph.node if n.op_type == "Transpose" and n.input[0] in tables}
+    packer = _Packer(onnx, tables, turned, group_size, symmetric)
     nodes = []
     for node in graph.graph.node:
         nodes += [node] if module_of(node.name) in ignore else packer.packed(node)
-    replace(graph.graph.node, nodes)
+    taken = {name for node in nodes for name in node.input} | {output.name for output in graph.graph.output}
+    replace(graph.graph.node, [node for node in nodes if node.output[0] in taken or node.output[0] not in turned])
     replace(graph.graph.initializer, [*graph.graph.initializer, *packer.tensors.values()])
     drop_unused(graph.graph)
     if not any(entry.domain == DOMAIN for entry in graph.opset_import):
@@ -45,6 +47,7 @@ class _Packer:
 
     onnx: Any
     tables: dict[str, Any]
+    turned: dict[str, str]  # what a node transposes, to its table: a head tied to the embeddings
     group_size: int
     symmetric: bool
     tensors: dict[str, Any] = field(default_factory=dict)
@@ -53,7 +56,7 @@ class _Packer:
     def packed(self, node: Any) -> list[Any]:
         if gathers_rows(node) and node.input[0] in self.tables and self.tables[node.input[0]].dims[1] % 2 == 0:
             return [self._gather(node)]
-        if node.op_type in ("MatMul", "Gemm") and node.input[1] in self.tables:
+        if node.op_type in ("MatMul", "Gemm") and (node.input[1] in self.tables or node.input[1] in self.turned):
             return self._product(node)
         return [node]
 
@@ -76,9 +79,11 @@ class _Packer:
         attributes = {a.name: self.onnx.helper.get_attribute_value(a) for a in node.attribute}
         if attributes.get("transA", 0) or (attributes.get("alpha", 1), attributes.get("beta", 1)) != (1, 1):
             return [node]
-        weight = self.onnx.numpy_helper.to_array(self.tables[node.input[1]])  # (K, N), or (N, K) where transposed
-        rows = weight if attributes.get("transB", 0) else weight.T
-        name = self._store(node.input[1], rows)
+        source = self.turned.get(node.input[1], node.input[1])
+        turned = (source != node.input[1]) != bool(attributes.get("transB", 0))
+        weight = self.onnx.numpy_helper.to_array(self.tables[source])  # (K, N), or (N, K) where turned
+        rows = weight if turned else weight.T
+        name = self._store(source, rows)
         biased = len(node.input) > 2
         product = f"{node.output[0]}_product" if biased else node.output[0]
         nodes = [*self._blocks(name, rows.shape, node), self._multiply(node, name, rows.shape, product)]
