@@ -35,10 +35,7 @@ class Preference:
 PREFERENCES = (  # the first that is usable is taken
     Preference("bnb-nf4", "a GPU is here, and a generator's time goes into reading weights", "cuda", generators=True),
     Preference("bnb-int8", "a GPU is here, and 8 bits keep more than 4", "cuda"),
-    Preference("openvino-int8-static", "rows are given, and fixed ranges are the fastest on a CPU", generators=False),
     Preference("onnx-int8", "it is fast on every CPU, keeps nearly all and needs no rows"),
-    Preference("openvino-int8", "it keeps nearly all and needs no rows"),
-    Preference("optimum-int8", "it is fast on every CPU and needs no rows"),
     Preference("bnb-int8", "it needs nothing but PyTorch"),
 )
 

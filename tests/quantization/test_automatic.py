@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,37 +11,40 @@ CLASSIFIER, GENERATOR = "single_label_classification", "causal_lm"
 
 
 @pytest.fixture
-def everything(monkeypatch):
-    """All that is preferred is installed and registered, on a machine without a GPU."""
-    names = {preference.method for preference in PREFERENCES}
-    monkeypatch.setattr(automatic, "usable_methods", lambda task, calibrated: sorted(names))
+def no_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
-def test_the_fastest_that_needs_no_rows(everything):
-    assert choose_method(CLASSIFIER, calibrated=False).reason
+def test_every_preference_is_registered():
+    assert {preference.method for preference in PREFERENCES} <= set(QUANTIZERS)
 
 
-def test_a_gpu_reads_a_generator_in_four_bits(everything, monkeypatch):
-    assert not choose_method(GENERATOR, calibrated=False).method.startswith("bnb")
+def test_a_cpu_gets_what_is_fast_there(no_gpu):
+    assert choose_method(CLASSIFIER, calibrated=False).method == "onnx-int8"
+
+
+def test_a_gpu_reads_a_generator_in_four_bits(no_gpu, monkeypatch):
+    assert choose_method(GENERATOR, calibrated=False).method == "bnb-int8"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_method(GENERATOR, calibrated=False).method == "bnb-nf4"
     assert choose_method(CLASSIFIER, calibrated=False).method == "bnb-int8"
 
 
-def test_only_what_is_installed_is_taken(monkeypatch):
-    monkeypatch.setattr(automatic, "find_spec", lambda name: None if name == "openvino" else object())
-    assert not [name for name in usable_methods(CLASSIFIER, calibrated=True) if name.startswith("openvino")]
+def test_only_what_is_installed_is_taken(no_gpu, monkeypatch):
+    monkeypatch.setattr(automatic, "find_spec", lambda name: None if name == "onnxruntime" else object())
+    assert not [name for name in usable_methods(CLASSIFIER) if name.startswith("onnx")]
+    assert choose_method(CLASSIFIER, calibrated=False).method == "bnb-int8"
     monkeypatch.setattr(automatic, "find_spec", lambda name: None)
     with pytest.raises(ShrinkError, match=r"`method` 'auto' must find one of \[.*installed, but none is.*pip install"):
         choose_method(CLASSIFIER, calibrated=True)
 
 
-def test_rows_are_asked_for_where_a_method_reads_some():
-    without, given = (set(usable_methods(CLASSIFIER, calibrated=rows)) for rows in (False, True))
-    assert without <= given
-    assert all(QUANTIZERS[name].facts["calibrated"] for name in given - without)
-    assert "onnx-int8" in without
+def test_rows_are_asked_for_where_a_method_reads_some(monkeypatch):
+    plain = QUANTIZERS["onnx-int8"]
+    reading = replace(plain, name="reading", facts={**plain.facts, "calibrated": True})
+    monkeypatch.setattr(automatic, "QUANTIZERS", {"onnx-int8": plain, "reading": reading})
+    assert usable_methods(CLASSIFIER, calibrated=True) == ["onnx-int8", "reading"]
+    assert usable_methods(CLASSIFIER, calibrated=False) == ["onnx-int8"]
 
 
 def test_a_task_that_nothing_serves():
