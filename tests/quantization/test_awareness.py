@@ -93,6 +93,11 @@ def test_without_rows_to_evaluate_on_it_says_so_and_keeps_what_it_trained(tmp_pa
     assert (report["loss"], report["post_training_loss"], report["kept"]) == (None, None, "trained")
 
 
+def test_rows_that_no_step_was_evaluated_on_yet_are_at_the_end(tmp_path):
+    trainer = train(tmp_path, QuantizationAwareCallback("int4"), max_steps=2, **{**WITH_ROWS, "eval_delay": 50})
+    assert callback(trainer).report["loss"] == pytest.approx(loss_of(trainer.model, rows(48)), abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("answers", "kept"),
     [([1.0, 2.0], "trained"), ([2.0, 1.0], "start"), ([float("nan"), 1.0], "start"), ([1.0, float("nan")], "trained")],
