@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from hf_shrink.quantization.blocks import round_blocks
 from hf_shrink.quantization.weight_grid import GRIDS, WeightGrid
 
 METHODS = list(GRIDS)
@@ -95,3 +96,10 @@ def test_torchaos_quantizer_finds_each_weight_where_it_is(method):
     levels = primitives.quantize_affine(rounded, block, scale, zero, torch.int8, *bounds)
     back = primitives.dequantize_affine(levels, block, scale, zero, torch.int8, *bounds)
     torch.testing.assert_close(back, rounded, atol=1e-6, rtol=1e-5)
+
+
+def test_onnx_int4_finds_each_weight_where_it_is():
+    rounded = GRIDS["int4"].nearest(weight(rows=512, columns=384))
+    blocks = round_blocks(rounded.numpy(), group_size=32, symmetric=False)
+    back = (blocks.levels.astype(np.float32) - blocks.zeros[..., None]) * blocks.scales[..., None]
+    np.testing.assert_allclose(back.reshape(rounded.shape), rounded.numpy(), atol=1e-6)
