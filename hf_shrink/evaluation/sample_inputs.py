@@ -39,8 +39,6 @@ def sample_inputs(model: Any, *, batch_size: int = 1, sequence_length: int = 128
             f"`inputs` must be given for a {type(model).__name__}, whose config and main input {main!r} do not tell "
             f"their shape ({error}). Give a mapping of tensors."
         ) from error
-    if isinstance(model, GraphModel) and "position_ids" in model.inputs:
-        made["position_ids"] = torch.arange(made[main].shape[1]).expand(batch_size, -1)  # (B, T)
     return {name: tensor.to(model.device) for name, tensor in made.items()}
 
 

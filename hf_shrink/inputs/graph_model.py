@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoConfig
+from transformers import AutoConfig, GenerationConfig
 from transformers.modeling_outputs import ModelOutput
 
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.generation import GraphGenerator
+from hf_shrink.inputs.graph_feed import GraphInput, cache_from_outputs, cache_to_feed, complete_feed, is_cached
 
 
 class GraphModel(ABC):
@@ -24,6 +26,7 @@ class GraphModel(ABC):
         path: The folder.
         file: The graph.
         config: The transformers config beside it.
+        generation_config: How it generates: as the file beside it says, or else the config.
         device: Always the CPU.
 
     Raises:
@@ -40,11 +43,15 @@ class GraphModel(ABC):
                 f"`model` must hold a config.json beside the graph, but {self.path} does not. Copy it there."
             )
         self.config = AutoConfig.from_pretrained(self.path)
+        written = (self.path / "generation_config.json").is_file()
+        self.generation_config = (
+            GenerationConfig.from_pretrained(self.path) if written else GenerationConfig.from_model_config(self.config)
+        )
 
     @property
     @abstractmethod
-    def inputs(self) -> Mapping[str, type | None]:
-        """The inputs that the graph declares, with their types; None for a type that is taken as it comes."""
+    def inputs(self) -> Mapping[str, GraphInput]:
+        """The inputs that the graph declares."""
 
     @abstractmethod
     def run(self, feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -81,23 +88,66 @@ class GraphModel(ABC):
 
         Args:
             **inputs: Tensors or arrays of shape (B, …) by name; those that the graph does not declare, such as labels,
-                are left out.
+                are left out. A language model takes `past_key_values`, as it gave them for the tokens before.
 
         Returns:
-            The graph's outputs as CPU tensors, by name: `logits` or `last_hidden_state`, whatever was exported.
+            The graph's outputs as CPU tensors, by name: `logits` or `last_hidden_state`, whatever was exported, and of
+            a language model `past_key_values`.
 
         Raises:
             ShrinkError: If an input that the graph declares is missing.
         """
-        if "token_type_ids" in self.inputs and inputs.get("token_type_ids") is None and "input_ids" in inputs:
-            inputs["token_type_ids"] = np.zeros(inputs["input_ids"].shape, np.int64)  # what float models take without
-        if missing := [name for name in self.inputs if inputs.get(name) is None]:
+        given = {**inputs, **cache_to_feed(inputs.get("past_key_values"))}
+        feed = complete_feed(given, self.inputs)
+        if missing := [name for name in self.inputs if name not in feed]:
             raise ShrinkError(
                 f"`inputs` must hold all that the graph takes, {list(self.inputs)}, but {missing} are missing. "
                 "Tokenize with the tokenizer that lies beside the graph."
             )
-        feed = {name: _array(inputs[name], kind) for name, kind in self.inputs.items()}
-        return ModelOutput({name: torch.from_numpy(values) for name, values in self.run(feed).items()})
+        arrays = {name: _array(feed[name], declared.dtype) for name, declared in self.inputs.items()}
+        outputs: dict[str, Any] = {name: torch.from_numpy(values) for name, values in self.run(arrays).items()}
+        if self.can_generate():
+            outputs["past_key_values"] = cache_from_outputs(outputs)
+        return ModelOutput(outputs)
+
+    def forward(self, **inputs: Any) -> ModelOutput:
+        """Run the graph: the name by which pipelines call it.
+
+        Args:
+            **inputs: As in a call.
+
+        Returns:
+            The outputs.
+        """
+        return self(**inputs)
+
+    def can_generate(self) -> bool:
+        """Whether it is a language model that goes on from its past.
+
+        Returns:
+            True or False.
+        """
+        return is_cached(self.inputs)
+
+    def generate(self, inputs: torch.Tensor | None = None, **options: Any) -> Any:
+        """Generate tokens with transformers' own `generate`.
+
+        Args:
+            inputs: Shape (B, T), the tokens to go on from; or give `input_ids` and `attention_mask` by name.
+            **options: As transformers takes them.
+
+        Returns:
+            As transformers gives them: token ids of shape (B, T + new tokens) by default.
+
+        Raises:
+            ShrinkError: If the graph has no cache.
+        """
+        if not self.can_generate():
+            raise ShrinkError(
+                f"`model` must be a language model with a cache to generate, got {self.file.name}, which takes "
+                f"{list(self.inputs)}. Export one with quantize()."
+            )
+        return GraphGenerator(self).generate(inputs, **options)
 
     def eval(self) -> "GraphModel":
         """Do nothing: a graph has no training mode.

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_shrink.errors import ShrinkError, require
+from hf_shrink.inputs.graph_feed import GraphInput
 from hf_shrink.inputs.graph_model import GraphModel, check_threads
 
 NUMPY_TYPES: Mapping[str, type] = {
@@ -45,12 +46,17 @@ class OnnxModel(GraphModel):
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
         super().__init__(find_graph(Path(path).expanduser()))
         self.session = _session(self.file, threads)
-        self._inputs = {node.name: NUMPY_TYPES.get(node.type) for node in self.session.get_inputs()}
+        self._inputs = {
+            node.name: GraphInput(
+                NUMPY_TYPES.get(node.type), tuple(d if isinstance(d, int) else None for d in node.shape)
+            )
+            for node in self.session.get_inputs()
+        }
         self._outputs = [node.name for node in self.session.get_outputs()]
 
     @property
-    def inputs(self) -> Mapping[str, type | None]:
-        """The inputs that the graph declares, with their types."""
+    def inputs(self) -> Mapping[str, GraphInput]:
+        """The inputs that the graph declares."""
         return self._inputs
 
     def run(self, feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

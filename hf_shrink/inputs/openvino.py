@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_shrink.errors import ShrinkError, require
+from hf_shrink.inputs.graph_feed import GraphInput
 from hf_shrink.inputs.graph_model import GraphModel, check_threads
 
 GRAPH = "openvino_model.xml"
@@ -45,12 +46,18 @@ class OpenVinoModel(GraphModel):
                 f"`model` must be a graph that OpenVINO can load, but {file.name} is not: {str(error)[:200]}. "
                 "Export it again."
             ) from error
-        self._inputs = {port.any_name: port.element_type.to_dtype().type for port in self.compiled.inputs}
+        self._inputs = {
+            port.any_name: GraphInput(
+                port.element_type.to_dtype().type,
+                tuple(size.get_length() if size.is_static else None for size in port.partial_shape),
+            )
+            for port in self.compiled.inputs
+        }
         self._outputs = [port.any_name for port in self.compiled.outputs]
 
     @property
-    def inputs(self) -> Mapping[str, type | None]:
-        """The inputs that the graph declares, with their types."""
+    def inputs(self) -> Mapping[str, GraphInput]:
+        """The inputs that the graph declares."""
         return self._inputs
 
     def run(self, feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

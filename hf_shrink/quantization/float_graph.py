@@ -1,35 +1,22 @@
-"""A text encoder as an ONNX graph in fp32, held to the model at other shapes than the one it was traced with."""
+"""A model as an ONNX graph in fp32, held to the model at other shapes than the one it was traced with."""
 
 import contextlib
-import inspect
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_shrink.errors import ShrinkError, require
 from hf_shrink.inputs.onnx import OnnxModel
 from hf_shrink.quantization.job import Job
 from hf_shrink.quantization.node_names import name_nodes
+from hf_shrink.quantization.traced import OUTPUTS, checked_feeds, run_float, trace
 
-# Task to the graph's outputs, named as Optimum's ORTModel classes read them.
-OUTPUTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "single_label_classification": ("logits",),
-        "multi_label_classification": ("logits",),
-        "regression": ("logits",),
-        "token_classification": ("logits",),
-        "question_answering": ("start_logits", "end_logits"),
-    }
-)
 OPSET = 20  # the newest that every supported onnxruntime runs; fixed, so that a newer exporter writes the same graph
-TRACED = (2, 16)  # rows and tokens; tracing tends to take a size of 1 for a constant
 CHECKED = ((1, 3), (3, 21), (5, 128))
 TOLERANCE = 1e-4  # of the largest output, or absolute where that is below 1; kernels in fp32 differ by about 1e-5
 
@@ -51,51 +38,10 @@ def to_float(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def sample_inputs(model: PreTrainedModel, rows: int, tokens: int, *, seed: int = 0) -> dict[str, Tensor]:
-    """Random rows; the last one is padded to the others' length.
-
-    Args:
-        model: A text model.
-        rows: B, rows.
-        tokens: T, tokens a row; cut to the model's positions.
-        seed: Seed of the tokens.
-
-    Returns:
-        Shape (B, T) each: those of "input_ids", "attention_mask" and "token_type_ids" that the model takes.
-    """
-    settings = model.config.to_dict()  # which fields there are differs from family to family
-    tokens = min(tokens, settings.get("max_position_embeddings", tokens + 2) - 2)  # two lie before RoBERTa's first
-    vocabulary = cast("nn.Embedding", model.get_input_embeddings()).num_embeddings
-    ids = torch.randint(vocabulary, (rows, tokens), generator=torch.Generator().manual_seed(seed))
-    if (padding := model.config.pad_token_id) is not None:  # some families number positions by what is not padding
-        ids[ids == padding] = (padding + 1) % vocabulary
-    mask = torch.ones_like(ids)
-    if rows > 1:  # a row by itself has no padding
-        mask[-1, tokens // 2 + 1 :] = 0
-    sample = {"input_ids": ids, "attention_mask": mask}
-    if settings.get("type_vocab_size", 0) > 1:  # RoBERTa takes them, and has one type
-        sample["token_type_ids"] = torch.zeros_like(ids)
-    taken = inspect.signature(model.forward).parameters
-    return {name: values for name, values in sample.items() if name in taken}
-
-
-def run_float(model: PreTrainedModel, sample: Mapping[str, Tensor], task: str) -> tuple[Tensor, ...]:
-    """The model's own answer.
-
-    Args:
-        model: What `to_float` gave.
-        sample: What `sample_inputs` made, shape (B, T).
-        task: Name in `OUTPUTS`.
-
-    Returns:
-        One tensor for each of the task's outputs: (B, C), (B, T, C) or (B, T).
-    """
-    with torch.no_grad():
-        return _Outputs(model, OUTPUTS[task])(**sample)
-
-
 def export_float_graph(model: PreTrainedModel, folder: Path, task: str) -> Path:
     """Write `model.onnx` and `config.json`, with a batch and a length that are free, each node named after its module.
+
+    A causal language model becomes one graph that takes a past and gives it back; without a past it reads a prompt.
 
     Args:
         model: What `to_float` gave.
@@ -108,21 +54,20 @@ def export_float_graph(model: PreTrainedModel, folder: Path, task: str) -> Path:
     Raises:
         ShrinkError: If the model cannot be traced, or the graph answers otherwise than the model.
     """
-    sample = sample_inputs(model, *TRACED)
-    axes = {0: "batch_size", 1: "sequence_length"}
+    traced = trace(model, task)
     graph = folder / "model.onnx"
     try:
         with _quiet("torch.onnx"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torchvision, axis names and pytrees, about which users can do nothing
             torch.onnx.export(
-                _Outputs(model, OUTPUTS[task]).eval(),
+                traced.module,
                 (),
                 graph,
-                kwargs=sample,
-                input_names=list(sample),
-                output_names=OUTPUTS[task],
+                kwargs=traced.sample,
+                input_names=traced.inputs,
+                output_names=traced.outputs,
                 opset_version=OPSET,
-                dynamic_shapes=dict.fromkeys(sample, axes),
+                dynamic_shapes=traced.axes,
                 external_data=True,  # one file holds 2 GB at most
                 verbose=False,
             )
@@ -162,43 +107,25 @@ def _rewrite(path: Path) -> None:
     onnx.save(graph, path, save_as_external_data=True, location=weights)
 
 
-class _Outputs(nn.Module):
-    """Named tensors in, named tensors out: a graph has neither defaults nor dataclasses."""
-
-    def __init__(self, model: PreTrainedModel, names: tuple[str, ...]) -> None:
-        super().__init__()
-        self.model = model
-        self.names = names
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
-        optional = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        given = {name: values for name, values in optional.items() if values is not None}
-        outputs = self.model(input_ids=input_ids, **given, return_dict=True)
-        return tuple(outputs[name] for name in self.names)
-
-
 def _check(model: PreTrainedModel, graph: OnnxModel, task: str) -> None:
-    for rows, tokens in CHECKED:
-        sample = sample_inputs(model, rows, tokens, seed=1)
-        expected = run_float(model, sample, task)
+    for feed in checked_feeds(model, task, CHECKED):
+        expected = run_float(model, feed, task)
         try:
-            answers = graph(**sample)
+            answers = graph(**feed)
         except Exception as error:  # onnxruntime's own errors share no class but this
-            raise ShrinkError(_wrong(model, sample, f"it fails: {_first_line(error)}")) from error
-        for name, values in zip(OUTPUTS[task], expected, strict=True):
+            raise ShrinkError(_wrong(model, feed, f"it fails: {_first_line(error)}")) from error
+        for name, values in zip(OUTPUTS[task], expected, strict=False):  # a cache is held to its logits
             if answers[name].shape != values.shape:
-                raise ShrinkError(_wrong(model, sample, f"{name} come in shape {tuple(answers[name].shape)}"))
+                raise ShrinkError(_wrong(model, feed, f"{name} come in shape {tuple(answers[name].shape)}"))
             largest = (answers[name] - values).abs().max().item()
             if not largest <= TOLERANCE * max(1.0, values.abs().max().item()):
-                raise ShrinkError(_wrong(model, sample, f"{name} are off by {largest:.2g}"))
+                raise ShrinkError(_wrong(model, feed, f"{name} are off by {largest:.2g}"))
 
 
 def _wrong(model: PreTrainedModel, sample: Mapping[str, Tensor], what: str) -> str:
-    rows, tokens = sample["input_ids"].shape
+    shape = " x ".join(str(size) for size in sample[model.main_input_name].shape)
     return (
-        f"`model` must answer alike as a graph, but with {rows} rows of {tokens} tokens the graph of "
+        f"`model` must answer alike as a graph, but with inputs of {shape} the graph of "
         f"{type(model).__name__} does not: {what}. Check its weights for NaN, or quantize another architecture."
     )
 

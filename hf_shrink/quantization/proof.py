@@ -13,9 +13,9 @@ from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation.sample_inputs import sample_inputs as sample_any_inputs
 from hf_shrink.inputs.models import load_model
 from hf_shrink.quantization.divergence import OUTPUTS, answers_of
-from hf_shrink.quantization.float_graph import sample_inputs
 from hf_shrink.quantization.fresh_process import fresh_answers
 from hf_shrink.quantization.job import Job, Made
+from hf_shrink.quantization.traced import sample_rows
 
 ROWS, TOKENS = 32, 24
 BROKEN = 0.5  # relative error: int8 has about 0.1 on random tokens, an answer that is not the model's 1 or more
@@ -147,7 +147,7 @@ def _single_rows(batches: Sequence[Mapping[str, Tensor]]) -> Iterator[dict[str, 
 def _random_rows(model: PreTrainedModel) -> list[dict[str, Tensor]]:
     if model.main_input_name != "input_ids" or model.config.is_encoder_decoder:
         return [sample_any_inputs(model)]  # the same at every call
-    return [sample_inputs(model, 1, TOKENS, seed=seed) for seed in range(ROWS)]
+    return [sample_rows(model, 1, TOKENS, seed=seed) for seed in range(ROWS)]
 
 
 def _ask(model: Any, rows: Sequence[Mapping[str, Tensor]], names: Sequence[str]) -> list[Tensor]:

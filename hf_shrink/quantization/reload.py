@@ -85,16 +85,18 @@ def _transformers(folder: Path, auto_class: str) -> Answer:
 
 
 def _feed(inputs: Mapping[str, Any], row: Row) -> dict[str, NDArray[Any]]:
-    """What a graph declares; token types default to zero, and the past of a language model is empty."""
-    rows = len(next(iter(row.values())))
-    if "token_type_ids" in inputs and "token_type_ids" not in row:
-        row = {**row, "token_type_ids": np.zeros_like(row["input_ids"])}
-    past = {
-        name: np.zeros([rows, *(size if isinstance(size, int) else 0 for size in shape[1:])], np.float32)
-        for name, shape in inputs.items()
-        if name not in row
+    """What a graph declares; token types default to zero, positions to the tokens' own, the past to none."""
+    rows, tokens = next(iter(row.values())).shape[:2]
+    optional = {
+        "token_type_ids": np.zeros((rows, tokens), np.int64),
+        "position_ids": np.arange(tokens)[None].repeat(rows, 0),
     }
-    return {name: row[name] if name in row else past[name] for name in inputs}
+    feed = {name: row[name] if name in row else optional.get(name) for name in inputs}
+    for name, shape in inputs.items():
+        if feed[name] is None:
+            sizes = [size if isinstance(size, int) else 0 for size in shape[1:]]
+            feed[name] = np.zeros([rows, *sizes], np.float32)
+    return feed  # type: ignore[return-value]
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ from transformers import AutoModelForSequenceClassification, RobertaConfig
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs import OnnxModel
 from hf_shrink.quantization import float_graph
-from hf_shrink.quantization.float_graph import _check, export_float_graph, run_float, sample_inputs, to_float
+from hf_shrink.quantization.float_graph import _check, export_float_graph, to_float
 from hf_shrink.quantization.job import Job
 from hf_shrink.quantization.node_names import module_of
+from hf_shrink.quantization.traced import run_float, sample_rows
 from tests.models import tiny_bert_classifier
 
 onnx = pytest.importorskip("onnx")
@@ -31,20 +32,20 @@ class Answering:
 
 
 def test_samples_are_padded_rows_of_what_the_model_takes():
-    sample = sample_inputs(small(), 3, 9)
+    sample = sample_rows(small(), 3, 9)
     assert set(sample) == {"input_ids", "attention_mask", "token_type_ids"}
     assert sample["attention_mask"].tolist() == [[1] * 9, [1] * 9, [1] * 5 + [0] * 4]
     assert (sample["input_ids"] != 0).all()
-    assert sample_inputs(small(), 1, 9)["attention_mask"].all()
-    assert sample_inputs(small(), 2, 500)["input_ids"].shape == (2, 62)  # 64 positions
-    assert not torch.equal(sample["input_ids"], sample_inputs(small(), 3, 9, seed=1)["input_ids"])
+    assert sample_rows(small(), 1, 9)["attention_mask"].all()
+    assert sample_rows(small(), 2, 500)["input_ids"].shape == (2, 62)  # 64 positions
+    assert not torch.equal(sample["input_ids"], sample_rows(small(), 3, 9, seed=1)["input_ids"])
 
 
 def test_samples_without_token_types_where_there_is_one_type():
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     config = RobertaConfig(vocab_size=40, max_position_embeddings=20, type_vocab_size=1, **sizes)
     model = AutoModelForSequenceClassification.from_config(config).eval()
-    sample = sample_inputs(model, 2, 100)
+    sample = sample_rows(model, 2, 100)
     assert set(sample) == {"input_ids", "attention_mask"}
     assert run_float(model, sample, TASK)[0].shape == (2, 2)  # its positions begin after the padding's id, and suffice
 
@@ -65,7 +66,7 @@ def test_batch_and_length_are_free_and_the_answers_the_models(tmp_path):
     assert shapes["input_ids"] == ["batch_size", "sequence_length"]  # the names that ORTModel's IO binding reads
     assert shapes["logits"] == ["batch_size", 3]
     for rows, tokens in ((1, 2), (2, 16), (7, 40)):
-        sample = sample_inputs(model, rows, tokens, seed=9)
+        sample = sample_rows(model, rows, tokens, seed=9)
         expected = run_float(model, sample, TASK)[0]
         assert expected.std() > 0.1
         assert (graph(**sample).logits - expected).abs().max() < 1e-4
@@ -77,17 +78,17 @@ def test_a_frozen_batch_is_found(tmp_path, monkeypatch):
         torch.onnx, "export", lambda *args, **options: export(*args, **{**options, "dynamic_shapes": None})
     )
     with pytest.raises(
-        ShrinkError, match="`model` must answer alike as a graph, but with 1 rows of 3 tokens .* it fails"
+        ShrinkError, match="`model` must answer alike as a graph, but with inputs of 1 x 3 .* it fails"
     ):
         export_float_graph(to_float(small()), tmp_path, TASK)
 
 
 def test_answers_are_held_to_the_tolerance():
     model = to_float(small())
-    scale = max(1.0, run_float(model, sample_inputs(model, 3, 21, seed=1), TASK)[0].abs().max().item())
+    scale = max(1.0, run_float(model, sample_rows(model, 3, 21, seed=1), TASK)[0].abs().max().item())
     _check(model, Answering(model, 0.2e-4), TASK)
     for shift in (3e-4 * scale, float("nan"), float("inf")):
-        with pytest.raises(ShrinkError, match=r"with 3 rows of 21 tokens the graph .* does not: logits are off by"):
+        with pytest.raises(ShrinkError, match=r"with inputs of 3 x 21 the graph .* does not: logits are off by"):
             _check(model, Answering(model, shift), TASK)
 
 

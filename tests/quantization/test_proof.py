@@ -3,9 +3,10 @@ import torch
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.quantization import proof
-from hf_shrink.quantization.float_graph import run_float, sample_inputs, to_float
+from hf_shrink.quantization.float_graph import to_float
 from hf_shrink.quantization.job import Job, Made
 from hf_shrink.quantization.proof import ROWS, agreement, check_answers, check_reload, prove
+from hf_shrink.quantization.traced import run_float, sample_rows
 from tests.models import tiny_bert_classifier
 
 TASK = "single_label_classification"
@@ -24,7 +25,7 @@ def job(model, tmp_path):
 
 @pytest.fixture
 def outputs(model):
-    return [output for seed in range(4) for output in run_float(model, sample_inputs(model, 1, 8, seed=seed), TASK)]
+    return [output for seed in range(4) for output in run_float(model, sample_rows(model, 1, 8, seed=seed), TASK)]
 
 
 def test_what_loads_elsewhere_is_proved(job):
