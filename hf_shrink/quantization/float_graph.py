@@ -33,7 +33,7 @@ def to_float(model: PreTrainedModel) -> PreTrainedModel:
     """
     model.cpu().float().eval()
     model.config.dtype = torch.float32
-    with _quiet("transformers.modeling_utils"):  # BERT of transformers 4 cannot change it, and has no such guards
+    with quiet("transformers.modeling_utils"):  # BERT of transformers 4 cannot change it, and has no such guards
         model.set_attn_implementation("eager")
     return model
 
@@ -57,7 +57,7 @@ def export_float_graph(model: PreTrainedModel, folder: Path, task: str) -> Path:
     traced = trace(model, task)
     graph = folder / "model.onnx"
     try:
-        with _quiet("torch.onnx"), warnings.catch_warnings():
+        with quiet("torch.onnx"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torchvision, axis names and pytrees, about which users can do nothing
             torch.onnx.export(
                 traced.module,
@@ -78,7 +78,7 @@ def export_float_graph(model: PreTrainedModel, folder: Path, task: str) -> Path:
         ) from error
     model.config.save_pretrained(folder)
     _rewrite(graph)
-    _check(model, OnnxModel(folder), task)
+    check_graph(model, OnnxModel(folder), task)
     return graph
 
 
@@ -107,7 +107,17 @@ def _rewrite(path: Path) -> None:
     onnx.save(graph, path, save_as_external_data=True, location=weights)
 
 
-def _check(model: PreTrainedModel, graph: OnnxModel, task: str) -> None:
+def check_graph(model: PreTrainedModel, graph: OnnxModel, task: str) -> None:
+    """Hold a graph to the model that it was exported from, at several shapes.
+
+    Args:
+        model: What `to_float` gave.
+        graph: In fp32.
+        task: Name in `OUTPUTS`.
+
+    Raises:
+        ShrinkError: If it fails, or answers otherwise.
+    """
     for feed in checked_feeds(model, task, CHECKED):
         expected = run_float(model, feed, task)
         try:
@@ -135,7 +145,12 @@ def _first_line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet(name: str) -> Iterator[None]:
+def quiet(name: str) -> Iterator[None]:
+    """Let a library's logger pass errors alone.
+
+    Args:
+        name: Of the logger; those below it follow.
+    """
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -5,7 +5,7 @@ from transformers import AutoModelForSequenceClassification, RobertaConfig
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs import OnnxModel
 from hf_shrink.quantization import float_graph
-from hf_shrink.quantization.float_graph import _check, export_float_graph, to_float
+from hf_shrink.quantization.float_graph import check_graph, export_float_graph, to_float
 from hf_shrink.quantization.job import Job
 from hf_shrink.quantization.node_names import module_of
 from hf_shrink.quantization.traced import run_float, sample_rows
@@ -86,10 +86,10 @@ def test_a_frozen_batch_is_found(tmp_path, monkeypatch):
 def test_answers_are_held_to_the_tolerance():
     model = to_float(small())
     scale = max(1.0, run_float(model, sample_rows(model, 3, 21, seed=1), TASK)[0].abs().max().item())
-    _check(model, Answering(model, 0.2e-4), TASK)
+    check_graph(model, Answering(model, 0.2e-4), TASK)
     for shift in (3e-4 * scale, float("nan"), float("inf")):
         with pytest.raises(ShrinkError, match=r"with inputs of 3 x 21 the graph .* does not: logits are off by"):
-            _check(model, Answering(model, shift), TASK)
+            check_graph(model, Answering(model, shift), TASK)
 
 
 def test_jobs_side_by_side_share_one_export(monkeypatch, tmp_path):
