@@ -8,6 +8,8 @@ import numpy as np
 from hf_shrink.errors import require
 from hf_shrink.quantization.node_names import module_of
 
+LARGEST = 127
+
 
 def quantize_embedding_rows(graph: Any, ignore: Collection[str] = ()) -> None:
     """Store every float table that rows are gathered from as int8, in place.
@@ -27,9 +29,10 @@ def quantize_embedding_rows(graph: Any, ignore: Collection[str] = ()) -> None:
             nodes.append(node)
             continue
         packed[node.input[0]] = tables[node.input[0]]
-        nodes += _gather_rows(onnx, node)
+        nodes += gather_rows(onnx, node)
     replace(graph.graph.node, nodes)
-    replace(graph.graph.initializer, [*graph.graph.initializer, *(t for p in packed.values() for t in _pack(onnx, p))])
+    rows = [tensor for table in packed.values() for tensor in pack_rows(onnx, table, LARGEST)]
+    replace(graph.graph.initializer, [*graph.graph.initializer, *rows])
     drop_unused(graph.graph)
 
 
@@ -59,9 +62,19 @@ def gathers_rows(node: Any) -> bool:
     return node.op_type == "Gather" and axis == 0
 
 
-def _pack(onnx: Any, table: Any) -> tuple[Any, Any]:
+def pack_rows(onnx: Any, table: Any, largest: int) -> tuple[Any, Any]:
+    """Round a table to integers, each row on its own scale.
+
+    Args:
+        onnx: The library.
+        table: An initializer of shape (rows, D).
+        largest: The integer that the largest number of a row becomes.
+
+    Returns:
+        Initializers "<table>_int8" of shape (rows, D) and "<table>_scale" of shape (rows, 1).
+    """
     weights = onnx.numpy_helper.to_array(table)  # (rows, D)
-    scales = np.abs(weights).max(axis=1, keepdims=True) / np.float32(127)  # (rows, 1)
+    scales = np.abs(weights).max(axis=1, keepdims=True) / np.float32(largest)  # (rows, 1)
     scales[scales == 0] = 1  # a padding row of zeros stays zero
     return (
         onnx.numpy_helper.from_array(np.rint(weights / scales).astype(np.int8), f"{table.name}_int8"),
@@ -69,7 +82,16 @@ def _pack(onnx: Any, table: Any) -> tuple[Any, Any]:
     )
 
 
-def _gather_rows(onnx: Any, node: Any) -> list[Any]:
+def gather_rows(onnx: Any, node: Any) -> list[Any]:
+    """Look rows of integers up, and give them their scales.
+
+    Args:
+        onnx: The library.
+        node: A node that `gathers_rows` of a table.
+
+    Returns:
+        The nodes that take its place, over what `pack_rows` makes of the table.
+    """
     make, (table, ids), out = onnx.helper.make_node, node.input, node.output[0]
     return [
         make("Gather", [f"{table}_int8", ids], [f"{out}_int8"], f"{node.name}_int8"),

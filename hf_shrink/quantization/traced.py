@@ -14,6 +14,7 @@ from transformers import DynamicCache, PreTrainedModel
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation.sample_inputs import sample_inputs as sample_any_inputs
 from hf_shrink.inputs.graph_feed import PAST, PRESENT
+from hf_shrink.inputs.positions import max_positions
 
 # Task to the graph's outputs, named as Optimum's ORTModel classes read them; generators give their cache besides.
 OUTPUTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -141,8 +142,7 @@ def sample_rows(model: PreTrainedModel, rows: int, tokens: int, *, seed: int = 0
     """
     if model.main_input_name != "input_ids":
         return sample_any_inputs(model, batch_size=rows)
-    settings = model.config.to_dict()  # which fields there are differs from family to family
-    tokens = min(tokens, settings.get("max_position_embeddings", tokens + 2) - 2)  # two lie before RoBERTa's first
+    tokens = min(tokens, max_positions(model.config) or tokens)
     vocabulary = cast("nn.Embedding", model.get_input_embeddings()).num_embeddings
     ids = torch.randint(vocabulary, (rows, tokens), generator=torch.Generator().manual_seed(seed))
     if (padding := model.config.pad_token_id) is not None:  # some families number positions by what is not padding
@@ -151,7 +151,7 @@ def sample_rows(model: PreTrainedModel, rows: int, tokens: int, *, seed: int = 0
     if rows > 1:  # a row by itself has no padding
         mask[-1, tokens // 2 + 1 :] = 0
     sample = {"input_ids": ids, "attention_mask": mask}
-    if settings.get("type_vocab_size", 0) > 1:  # RoBERTa takes them, and has one type
+    if model.config.to_dict().get("type_vocab_size", 0) > 1:  # RoBERTa takes them, and has one type
         sample["token_type_ids"] = torch.zeros_like(ids)
     taken = inspect.signature(model.forward).parameters
     return {name: values for name, values in sample.items() if name in taken}

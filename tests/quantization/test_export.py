@@ -275,7 +275,7 @@ def test_bad_input_is_refused_before_any_work(tmp_path, artifact, monkeypatch):
         method="onnx-int9",
         output_dir=target,
     )
-    refuse("`task` must be one of .* for onnx-int8, got 'masked_lm'", task="masked_lm", output_dir=target)
+    refuse("`task` must be one of .* for onnx-int8, got 'seq2seq_lm'", task="seq2seq_lm", output_dir=target)
     refuse("`bits` must be an argument of quantize.* or an option of onnx-int8", bits=4, output_dir=target)
     refuse(
         "`ignore` must list modules with weights .*, got 'bert.embedding'",

@@ -37,7 +37,7 @@ def test_samples_are_padded_rows_of_what_the_model_takes():
     assert sample["attention_mask"].tolist() == [[1] * 9, [1] * 9, [1] * 5 + [0] * 4]
     assert (sample["input_ids"] != 0).all()
     assert sample_rows(small(), 1, 9)["attention_mask"].all()
-    assert sample_rows(small(), 2, 500)["input_ids"].shape == (2, 62)  # 64 positions
+    assert sample_rows(small(), 2, 500)["input_ids"].shape == (2, 64)  # its positions
     assert not torch.equal(sample["input_ids"], sample_rows(small(), 3, 9, seed=1)["input_ids"])
 
 
@@ -47,7 +47,8 @@ def test_samples_without_token_types_where_there_is_one_type():
     model = AutoModelForSequenceClassification.from_config(config).eval()
     sample = sample_rows(model, 2, 100)
     assert set(sample) == {"input_ids", "attention_mask"}
-    assert run_float(model, sample, TASK)[0].shape == (2, 2)  # its positions begin after the padding's id, and suffice
+    assert sample["input_ids"].shape == (2, 18)  # its positions begin after the padding's id
+    assert run_float(model, sample, TASK)[0].shape == (2, 2)
 
 
 def test_batch_and_length_are_free_and_the_answers_the_models(tmp_path):

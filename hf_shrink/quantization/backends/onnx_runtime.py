@@ -11,6 +11,7 @@ from hf_shrink.quantization.float_graph import OUTPUTS, float_graph_of
 from hf_shrink.quantization.formats import Format
 from hf_shrink.quantization.job import Job, Made
 from hf_shrink.quantization.node_names import nodes_of
+from hf_shrink.quantization.tied_heads import quantize_tied_heads
 
 OPTIONS = {
     "weights": "int8",
@@ -49,6 +50,7 @@ def onnx_int8(job: Job) -> Made:
     onnx = require("onnx", extra="onnx")
     graph = onnx.load(float_graph_of(job))
     job.step("quantize")
+    quantize_tied_heads(graph, job.ignore)
     quantize_embedding_rows(graph, job.ignore)
     _quantize_products(graph, job.folder / "model.onnx", nodes_of(graph, job.ignore))
     share = _float_share(onnx, onnx.load(job.folder / "model.onnx"))
