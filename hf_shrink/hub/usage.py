@@ -16,9 +16,9 @@ def is_onnx(method: str | None) -> bool:
         method: Its name in the registry.
 
     Returns:
-        True for "onnx-int8" and its like.
+        True for "onnx-int8", "optimum-int8" and their like.
     """
-    return method is not None and method.startswith("onnx-")
+    return method is not None and method.startswith(("onnx-", "optimum-"))
 
 
 def loading_code(task: str, source: str, method: str | None, *, remote: bool = False) -> str:
