@@ -1,7 +1,9 @@
 """Run as a script in a fresh process: an artifact answers rows through its runtime's stock class, without hf_shrink.
 
+A graph of ONNX is run by plain onnxruntime; where Optimum is there, its class for such folders must answer alike.
+
 Its arguments are the artifact's folder, a .npz with the inputs of each row ("0/input_ids", …), the .npz to write the
-answers to ("0/logits", …), and the class of transformers that loads folders which are no exported graph.
+answers to ("0/logits", …), and the class of transformers for the task, such as "AutoModelForCausalLM".
 """
 
 import sys
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 Row = Mapping[str, NDArray[Any]]
 Answer = Callable[[Row], Row]
+ALIKE = 1e-4  # of the largest output
 
 
 def answer_rows(folder: str, rows: str, answers: str, auto_class: str) -> None:
@@ -23,11 +26,11 @@ def answer_rows(folder: str, rows: str, answers: str, auto_class: str) -> None:
         folder: The artifact.
         rows: File with the inputs.
         answers: File to write.
-        auto_class: Such as "AutoModelForSequenceClassification".
+        auto_class: Such as "AutoModelForSequenceClassification"; Optimum's class is named after it.
     """
     place = Path(folder)
     if any(place.glob("*.onnx")):
-        answer = _onnx(place)
+        answer = _onnx(place, auto_class)
     elif any(place.glob("*.xml")):
         answer = _openvino(place)
     else:
@@ -41,7 +44,7 @@ def answer_rows(folder: str, rows: str, answers: str, auto_class: str) -> None:
     np.savez(answers, **results)  # type: ignore[arg-type]
 
 
-def _onnx(folder: Path) -> Answer:
+def _onnx(folder: Path, auto_class: str) -> Answer:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -50,13 +53,48 @@ def _onnx(folder: Path) -> Answer:
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     inputs = {node.name: node.shape for node in session.get_inputs()}
     outputs = [node.name for node in session.get_outputs()]
-    return lambda row: dict(zip(outputs, session.run(None, _feed(inputs, row)), strict=True))
+    stock = _optimum(folder, auto_class)
+
+    def answer(row: Row) -> Row:
+        answers = dict(zip(outputs, session.run(None, _feed(inputs, row)), strict=True))
+        if stock is not None:
+            _hold(stock(row), answers)
+        return answers
+
+    return answer
+
+
+def _optimum(folder: Path, auto_class: str) -> Answer | None:
+    """Optimum's class for such folders; None where it is not installed, or not for this transformers."""
+    try:
+        import optimum.onnxruntime
+        import torch
+    except ImportError:
+        return None
+    name = "ORTModelForFeatureExtraction" if auto_class == "AutoModel" else auto_class.replace("Auto", "ORT", 1)
+    model = getattr(optimum.onnxruntime, name).from_pretrained(folder)
+
+    def answer(row: Row) -> Row:
+        outputs = model(**{name: torch.from_numpy(values) for name, values in row.items()})
+        return {name: v.numpy() for name, v in outputs.items() if isinstance(v, torch.Tensor)}
+
+    return answer
+
+
+def _hold(found: Row, expected: Row) -> None:
+    common = [name for name in expected if name in found]
+    largest = np.max([np.abs(expected[name]).max() for name in common])
+    difference = np.max([np.abs(found[name] - expected[name]).max() for name in common])  # NaN stays NaN
+    if not difference <= ALIKE * largest:
+        raise ValueError(f"Optimum's class answers otherwise than onnxruntime: {common} differ by {difference:.2g}")
 
 
 def _openvino(folder: Path) -> Answer:
     import openvino
 
-    compiled = openvino.Core().compile_model(next(folder.glob("*.xml")), "CPU")
+    # bfloat16, which some CPUs take by themselves, changes answers
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(next(folder.glob("*.xml")), "CPU", exact)
     inputs = {
         port.any_name: [d.get_length() if d.is_static else None for d in port.partial_shape]
         for port in compiled.inputs
