@@ -1,24 +1,19 @@
 """8 and 4 bits through bitsandbytes, in folders that transformers loads by itself."""
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
-from transformers.utils import logging
 
-from hf_shrink.architectures.known import architecture_of
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.tasks import PROBLEM_TYPES
 from hf_shrink.quantization.backends import QUANTIZERS
 from hf_shrink.quantization.formats import Format
+from hf_shrink.quantization.heads import head_names
 from hf_shrink.quantization.job import Job, Made
-from hf_shrink.versions import base_model
+from hf_shrink.quantization.packing import dtype_of, pack
 
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 OTHER_TASKS = (
     "token_classification",
     "question_answering",
@@ -112,38 +107,24 @@ def _pack_4bit(job: Job, quant_type: str, dtype: str, compute_dtype: str, double
         "load_in_4bit": True,
         "bnb_4bit_quant_type": quant_type,
         "bnb_4bit_use_double_quant": double_quant,
-        "bnb_4bit_compute_dtype": _dtype(compute_dtype, "compute_dtype"),
+        "bnb_4bit_compute_dtype": dtype_of(compute_dtype, "compute_dtype"),
     }
     return _pack(job, dtype, settings, {"compute_dtype": compute_dtype, "double_quant": double_quant})
 
 
 def _pack(job: Job, dtype: str, settings: dict[str, Any], options: dict[str, Any]) -> Made:
-    rest = _dtype(dtype, "dtype")
+    rest = dtype_of(dtype, "dtype")
     in_float = _in_float(job, four_bits="load_in_4bit" in settings)
-    job.step("save")
-    source = job.folder.parent / "weights"
-    with _without_bars():
-        if not source.exists():  # jobs side by side share it
-            job.model.save_pretrained(source)
-        job.step("quantize")
-        config = BitsAndBytesConfig(llm_int8_skip_modules=in_float, **settings)
-        packed = type(job.model).from_pretrained(source, quantization_config=config, dtype=rest).eval()
-        # Before the first answer: on CPUs with AVX512-BF16, answering lays 4-bit weights out anew, and bitsandbytes
-        # 0.50.2 then saves scales that are transposed, or rounded once more.
-        packed.save_pretrained(job.folder)
+    # Saved before the first answer: on CPUs with AVX512-BF16, answering lays 4-bit weights out anew, and bitsandbytes
+    # 0.50.2 then saves scales that are transposed, or rounded once more.
+    packed = pack(job, BitsAndBytesConfig(llm_int8_skip_modules=in_float, **settings), rest)
     record = {"options": {"dtype": dtype, **options}, "layers_in_float": in_float, "float_share": _float_share(packed)}
     return Made(record, model=packed)
 
 
-def _dtype(name: str, argument: str) -> torch.dtype:
-    if name not in DTYPES:
-        raise ShrinkError(f"`{argument}` must be one of {list(DTYPES)}, got {name!r}. Write its name.")
-    return DTYPES[name]
-
-
 def _in_float(job: Job, *, four_bits: bool) -> list[str]:
     """Full names of the products that are not packed; transformers matches them by their beginnings or ends."""
-    heads = _heads(job.model)
+    heads = head_names(job.model)
     products = {name: module for name, module in job.model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
     kept = [
         name
@@ -162,17 +143,6 @@ def _in_float(job: Job, *, four_bits: bool) -> list[str]:
     return kept
 
 
-def _heads(model: PreTrainedModel) -> set[str]:
-    """What gives the logits: quantized it costs the most, and on some CPUs its odd width cannot be computed."""
-    modules = dict(model.named_modules())
-    try:
-        heads = {path for path in architecture_of(model).output_layers if path in modules}
-    except ShrinkError:  # of an unknown family all beyond the base model is taken for heads
-        inner = set(base_model(model).modules())
-        heads = {name for name, module in modules.items() if module not in inner}
-    return heads | {name for name, module in modules.items() if module is model.get_output_embeddings()}
-
-
 def _fits(layer: nn.Module) -> bool:
     """Whether each row is made of whole groups, and the kernel of CPUs with AVX512-BF16 takes their number.
 
@@ -186,15 +156,3 @@ def _fits(layer: nn.Module) -> bool:
 def _float_share(packed: PreTrainedModel) -> float:
     floats = sum(p.numel() for p in packed.parameters() if p.is_floating_point())
     return round(floats / packed.num_parameters(), 4)  # which counts two numbers in a byte of 4-bit weights
-
-
-@contextlib.contextmanager
-def _without_bars() -> Iterator[None]:
-    """Loading has a progress bar of its own."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
