@@ -41,7 +41,8 @@ config = LlamaConfig(
     intermediate_size=64, max_position_embeddings=256, initializer_range=0.1, bos_token_id=2, eos_token_id=3,
     pad_token_id=0,
 )
-models = {"classifier": tiny_bert_classifier(num_hidden_layers=1), "language model": randomize(LlamaForCausalLM(config))}
+small = tiny_bert_classifier(num_hidden_layers=1)
+models = {"classifier": small, "language model": randomize(LlamaForCausalLM(config))}
 rows = Dataset.from_dict({"text": TEXTS})
 answers = {}
 for kind, model in models.items():
