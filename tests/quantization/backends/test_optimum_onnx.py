@@ -55,10 +55,10 @@ def make(tmp_path_factory):
         place = work if model is small else tmp_path_factory.mktemp("other")
         folder = place / f"artifact-{len(made)}"
         folder.mkdir()
+        made.append(folder)
         job = Job(model, task, folder, print, ignore, rows or calibration(model))
         function(job, **options)
         model.config.save_pretrained(folder)
-        made.append(folder)
         return job
 
     return make
@@ -185,6 +185,15 @@ def test_a_calibration_that_does_not_exist_is_refused(make):
         make(optimum_int8_static, calibration="entropy")
 
 
+def test_values_that_no_histogram_holds_are_named(monkeypatch, make):
+    def too_many(*_, **__):
+        raise ValueError("Too many bins for data range. Cannot create 2048 finite-sized bins.")
+
+    monkeypatch.setattr(stock.ORTQuantizer, "partial_fit", too_many)
+    with pytest.raises(ShrinkError, match="`calibration` must suit .* 'percentile' does not: Too many .* 'minmax'"):
+        make(optimum_int8_static)
+
+
 def test_static_without_rows_is_refused(tmp_path):
     with pytest.raises(ShrinkError, match="`calibration_dataset` must be given for optimum-int8-static"):
         quantize(tiny_bert_classifier(), "optimum-int8-static", output_dir=tmp_path / "out")
@@ -264,6 +273,7 @@ def test_a_language_model_is_one_graph_that_generates_as_optimum_does(make, func
     torch.testing.assert_close(ours(**row).logits, theirs(**row).logits, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["optimum-int8", "optimum-int8-static"])
 def test_from_end_to_end_nothing_is_printed_but_one_bar(method, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a user's process
