@@ -1,4 +1,4 @@
-"""Matrix products and embeddings of an ONNX graph in 4 bits."""
+"""Matrix products and embeddings of an ONNX graph in 4 or 8 bits, in blocks."""
 
 import hashlib
 from collections.abc import Collection
@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 
 from hf_shrink.errors import require
-from hf_shrink.quantization.blocks import Floats, pack, round_blocks
+from hf_shrink.quantization.blocks import INT4, INT7, Bytes, Floats, pack, round_blocks
 from hf_shrink.quantization.embedding_rows import drop_unused, gathers_rows, is_table, replace
 from hf_shrink.quantization.node_names import module_of
 
 DOMAIN = "com.microsoft"  # ONNX Runtime's own operators
+INTEGER_PRODUCTS = 4  # the level of accuracy at which activations get 8 bits, a scale for each block of a row
 
 
-def quantize_blocks(graph: Any, *, group_size: int, symmetric: bool, ignore: Collection[str] = ()) -> None:
-    """Store constant weights of products, and float tables that rows are gathered from, in 4 bits, in place.
+def quantize_blocks(
+    graph: Any, *, group_size: int, symmetric: bool, bits: int = 4, ignore: Collection[str] = ()
+) -> None:
+    """Store constant weights of products, and float tables that rows are gathered from, in few bits, in place.
 
     An embedding and a head that share their weight share its bytes here too.
 
@@ -24,12 +27,13 @@ def quantize_blocks(graph: Any, *, group_size: int, symmetric: bool, ignore: Col
         graph: An `onnx.ModelProto` with its weights inside, its nodes named by `name_nodes`.
         group_size: Weights of a row that share a scale.
         symmetric: Whether blocks go without zero points.
+        bits: 4 keeps activations in float. 8, of which 7 are used, rounds them as they come, block by block.
         ignore: Full names of modules that stay in float.
     """
     onnx = require("onnx", extra="onnx")
     tables = {tensor.name: tensor for tensor in graph.graph.initializer if is_table(onnx, tensor)}
     turned = {n.output[0]: n.input[0] for n in graph.graph.node if n.op_type == "Transpose" and n.input[0] in tables}
-    packer = _Packer(onnx, tables, turned, group_size, symmetric)
+    packer = _Packer(onnx, tables, turned, group_size, symmetric, bits)
     nodes = []
     for node in graph.graph.node:
         nodes += [node] if module_of(node.name) in ignore else packer.packed(node)
@@ -50,11 +54,16 @@ class _Packer:
     turned: dict[str, str]  # what a node transposes, to its table: a head tied to the embeddings
     group_size: int
     symmetric: bool
+    bits: int
     tensors: dict[str, Any] = field(default_factory=dict)
     known: dict[tuple[Any, ...], str] = field(default_factory=dict)  # content to the name it is stored under
 
     def packed(self, node: Any) -> list[Any]:
-        if gathers_rows(node) and node.input[0] in self.tables and self.tables[node.input[0]].dims[1] % 2 == 0:
+        if (
+            gathers_rows(node)
+            and node.input[0] in self.tables
+            and self.tables[node.input[0]].dims[1] * self.bits % 8 == 0
+        ):
             return [self._gather(node)]
         if node.op_type in ("MatMul", "Gemm") and (node.input[1] in self.tables or node.input[1] in self.turned):
             return self._product(node)
@@ -64,15 +73,16 @@ class _Packer:
         table, ids = node.input
         name = self._store(table, self.onnx.numpy_helper.to_array(self.tables[table]))
         inputs = [self._table(name, table), ids, *self._scales(name)]
-        attributes = {"gather_axis": 0, "quantize_axis": 1, "block_size": self.group_size, "bits": 4}
+        attributes = {"gather_axis": 0, "quantize_axis": 1, "block_size": self.group_size, "bits": self.bits}
         return self._make("GatherBlockQuantized", inputs, list(node.output), node.name, **attributes)
 
     def _table(self, name: str, table: str) -> str:
         width = self.tables[table].dims[1]
         if width % self.group_size == 0:
-            return f"{name}_int4"
-        levels = self.onnx.numpy_helper.to_array(self.tensors[f"{name}_int4"])
-        self.tensors[f"{name}_rows"] = self._constant(levels[:, : width // 2], f"{name}_rows")  # without the filling
+            return f"{name}_levels"
+        levels = self.onnx.numpy_helper.to_array(self.tensors[f"{name}_levels"])
+        stored = width * self.bits // 8
+        self.tensors[f"{name}_rows"] = self._constant(levels[:, :stored], f"{name}_rows")  # without the filling
         return f"{name}_rows"
 
     def _product(self, node: Any) -> list[Any]:
@@ -98,14 +108,16 @@ class _Packer:
         if (blocks,) in self.known:
             return []
         self.known[blocks,] = blocks
-        size = [shape[0], -(-shape[1] // self.group_size), self.group_size // 2]
+        size = [shape[0], -(-shape[1] // self.group_size), self.group_size * self.bits // 8]
         self.tensors[f"{blocks}_shape"] = self._constant(np.array(size), f"{blocks}_shape")
-        inputs = [f"{name}_int4", f"{blocks}_shape"]
+        inputs = [f"{name}_levels", f"{blocks}_shape"]
         return [self.onnx.helper.make_node("Reshape", inputs, [blocks], f"{node.name}_blocks")]
 
     def _multiply(self, node: Any, name: str, shape: tuple[int, ...], output: str) -> Any:
         inputs = [node.input[0], f"{name}_blocks", *self._scales(name)]
-        attributes = {"N": shape[0], "K": shape[1], "bits": 4, "block_size": self.group_size}
+        attributes = {"N": shape[0], "K": shape[1], "bits": self.bits, "block_size": self.group_size}
+        if self.bits == 8:
+            attributes["accuracy_level"] = INTEGER_PRODUCTS
         return self._make("MatMulNBits", inputs, [output], node.name, **attributes)
 
     def _store(self, name: str, rows: Floats) -> str:
@@ -113,13 +125,17 @@ class _Packer:
         if key in self.known:
             return self.known[key]
         self.known[key] = name
-        blocks = round_blocks(rows, group_size=self.group_size, symmetric=self.symmetric)
-        levels = pack(blocks.levels).reshape(len(rows), -1)  # (rows, K / 2)
-        self.tensors[f"{name}_int4"] = self._constant(levels, f"{name}_int4")
+        allowed = INT4 if self.bits == 4 else INT7
+        blocks = round_blocks(rows, group_size=self.group_size, symmetric=self.symmetric, allowed=allowed)
+        levels = self._packed(blocks.levels).reshape(len(rows), -1)  # (rows, bytes)
+        self.tensors[f"{name}_levels"] = self._constant(levels, f"{name}_levels")
         self.tensors[f"{name}_scale"] = self._constant(blocks.scales, f"{name}_scale")
         if not self.symmetric:
-            self.tensors[f"{name}_zero"] = self._constant(pack(blocks.zeros), f"{name}_zero")
+            self.tensors[f"{name}_zero"] = self._constant(self._packed(blocks.zeros), f"{name}_zero")
         return name
+
+    def _packed(self, values: Bytes) -> Bytes:
+        return pack(values) if self.bits == 4 else values
 
     def _scales(self, name: str) -> list[str]:
         return [f"{name}_scale"] if self.symmetric else [f"{name}_scale", f"{name}_zero"]

@@ -13,8 +13,8 @@ class Format:
         group_size: Weights of a row that share a scale; None gives each output channel one.
         symmetric: Whether zero is in the middle of the grid; without that each scale has a zero point.
         embedding_bits: Of one number of an embedding; 16 or 32 where embeddings stay in float.
-        activations: How the inputs of a product get their 8 bits: "dynamic" finds the range as it runs, "static" over
-            calibration rows before; None leaves them in float.
+        activations: How the inputs of a product get their 8 bits: "dynamic" finds the range of a batch as it runs,
+            "block" that of each group of a row, "static" over calibration rows before; None leaves them in float.
         scale_bits: Of one scale; a zero point beside it takes as many bits as a weight.
         float_bits: Of what stays in float.
     """
@@ -23,6 +23,6 @@ class Format:
     group_size: int | None
     symmetric: bool
     embedding_bits: int
-    activations: Literal["dynamic", "static"] | None
+    activations: Literal["dynamic", "block", "static"] | None
     scale_bits: int = 32
     float_bits: int = 32

@@ -15,6 +15,7 @@ from hf_shrink.quantization.formats import Format
 from hf_shrink.quantization.weight_grid import WeightGrid
 
 ACTIVATION_LEVELS = 255  # steps of 8 bits
+BLOCK_LEVELS = 127  # on each side of zero
 Range = tuple[float, float]
 
 
@@ -66,6 +67,22 @@ def rounded(values: Tensor, low: float, high: float) -> Tensor:
     scale = (high - low) / ACTIVATION_LEVELS or 1.0
     zero = round(-low / scale)
     return ((values / scale).round() + zero).clamp(0, ACTIVATION_LEVELS).sub(zero).mul(scale)
+
+
+def rounded_blocks(values: Tensor, group_size: int) -> Tensor:
+    """Values in 8 bits, each group of neighbours over its own range, around zero.
+
+    Args:
+        values: Shape (..., D).
+        group_size: Neighbours along the last axis that share a scale.
+
+    Returns:
+        Same shape.
+    """
+    width = values.shape[-1]
+    groups = F.pad(values, (0, -width % group_size)).unflatten(-1, (-1, group_size))
+    scale = groups.abs().amax(-1, keepdim=True).clamp(min=1e-30) / BLOCK_LEVELS
+    return (groups / scale).round().mul(scale).flatten(-2)[..., :width]
 
 
 class Simulation:
@@ -130,6 +147,8 @@ class Simulation:
 
     def _round_input(self, name: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         first, *others = inputs
+        if self._numbers.activations == "block":
+            return (rounded_blocks(first, self._numbers.group_size or first.shape[-1]), *others)
         low, high = self._ranges.get(name) or _range(first)
         return (rounded(first, low, high), *others)
 

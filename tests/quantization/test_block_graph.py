@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hf_shrink.quantization.block_graph import quantize_blocks
-from hf_shrink.quantization.blocks import round_blocks
+from hf_shrink.quantization.blocks import INT4, INT7, round_blocks
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -42,8 +42,8 @@ def run(model, ids=(0, 3, 49)):
     return session.run(None, {"ids": np.array(ids)})
 
 
-def stored(values, symmetric):
-    found = round_blocks(values, group_size=32, symmetric=symmetric)
+def stored(values, symmetric, allowed=INT4):
+    found = round_blocks(values, group_size=32, symmetric=symmetric, allowed=allowed)
     steps = found.levels.astype(np.float32) - found.zeros[..., None].astype(np.float32)
     return (steps * found.scales[..., None]).reshape(len(values), -1)[:, : values.shape[1]]
 
@@ -60,6 +60,38 @@ def test_the_runtime_reads_what_was_stored(width, symmetric):
     np.testing.assert_allclose(hidden, rows @ layer.T + floats["bias"], rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(scores, hidden @ head.T, rtol=1e-4, atol=1e-2)
     assert (rows[0] == 0).all()  # a padding row
+
+
+def in_blocks(rows):
+    """Activations as the kernel rounds them: 8 bits around zero, a scale for 32 of a row."""
+    blocks = rows.reshape(len(rows), -1, 32)
+    scale = np.abs(blocks).max(-1, keepdims=True) / 127
+    return (np.rint(blocks / scale) * scale).reshape(rows.shape)
+
+
+@pytest.mark.parametrize("ids", [(3,), (0, 3, 49)])  # one row has a kernel of its own
+def test_eight_bits_round_activations_block_by_block(ids):
+    model, floats = graph()
+    quantize_blocks(model, group_size=32, symmetric=False, bits=8)
+    rows, hidden, scores = run(model, ids)
+    table, layer, head = (stored(floats[name], False, INT7) for name in ("table", "layer", "head"))
+    np.testing.assert_allclose(rows, table[list(ids)], atol=1e-6)
+    np.testing.assert_allclose(hidden[-1:], in_blocks(rows[-1:]) @ layer.T + floats["bias"], rtol=1e-3, atol=0.02)
+    np.testing.assert_allclose(scores[-1:], in_blocks(hidden[-1:]) @ head.T, rtol=1e-3, atol=0.2)
+    for name, exact in (("table", table), ("layer", layer), ("head", head)):
+        assert np.linalg.norm(exact - floats[name]) < 0.012 * np.linalg.norm(floats[name])  # 4 bits: 0.08
+    assert {a.i for node in model.graph.node for a in node.attribute if a.name == "accuracy_level"} == {4}
+
+
+def test_no_processor_can_overflow_on_eight_bits():
+    model, _ = graph()
+    quantize_blocks(model, group_size=32, symmetric=False, bits=8)
+    levels = [t for t in model.graph.initializer if t.name.endswith("_levels")]
+    assert len(levels) == 3
+    for tensor in levels:  # without VNNI two products of a level and an int8 activation are added in 16 bits
+        largest = onnx.numpy_helper.to_array(tensor).max()
+        assert 100 < largest
+        assert 2 * 127 * int(largest) <= 2**15 - 1
 
 
 @pytest.mark.parametrize("name", ["words", "layer", "head"])
@@ -82,7 +114,7 @@ def test_a_head_that_is_the_table_takes_no_bytes_of_its_own(turned):
     model, floats = graph(tied=True, turned=turned)
     quantize_blocks(model, group_size=32, symmetric=False)
     large = [tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 2 and tensor.dims[0] == 50]
-    assert sorted(large) == ["table_int4", "table_scale", "table_zero"]
+    assert sorted(large) == ["table_levels", "table_scale", "table_zero"]
     assert "Transpose" not in {node.op_type for node in model.graph.node}
     _, hidden, scores = run(model)
     np.testing.assert_allclose(scores, hidden @ stored(floats["table"], False).T, rtol=1e-4, atol=1e-2)

@@ -3,10 +3,12 @@ import torch
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.quantization import proof
+from hf_shrink.quantization.divergence import answers_of
 from hf_shrink.quantization.float_graph import to_float
 from hf_shrink.quantization.job import Job, Made
 from hf_shrink.quantization.proof import ROWS, agreement, check_answers, check_reload, prove
 from hf_shrink.quantization.traced import run_float, sample_rows
+from tests.architectures.models import tiny_model
 from tests.models import tiny_bert_classifier
 
 TASK = "single_label_classification"
@@ -42,6 +44,20 @@ def test_files_that_are_not_what_was_made_are_found(job, monkeypatch):
         made.classifier.weight *= 1.1
     with pytest.raises(ShrinkError, match="`model` must answer alike before and after it is loaded again, but after"):
         prove(job, Made({}, model=made), "copy")
+
+
+def test_a_generator_that_fails_on_single_tokens_is_found(tmp_path, monkeypatch):
+    model = to_float(tiny_model("llama", num_hidden_layers=1))
+    model.save_pretrained(tmp_path)
+    job = Job(model, "causal_lm", tmp_path, lambda stage: None)
+    assert prove(job, Made({}), "copy")["rows"] == 2 * ROWS
+
+    def broken(folder, rows, *_):
+        return [{"logits": answers_of(model, row, TASK)[0] * (row["input_ids"].shape[1] > 1)} for row in rows]
+
+    monkeypatch.setattr(proof, "fresh_answers", broken)
+    with pytest.raises(ShrinkError, match="`model` must answer as before after copy, but its outputs are off by 100%"):
+        prove(job, Made({}), "copy")
 
 
 def test_the_error_is_relative(outputs):

@@ -13,6 +13,7 @@ from hf_shrink.quantization.simulation import (
     activation_ranges,
     quantized_modules,
     rounded,
+    rounded_blocks,
     stored_weight,
 )
 from tests.architectures.models import tiny_model
@@ -101,6 +102,25 @@ def test_dynamic_ranges_are_those_of_the_batch():
     by_hand = rounded(given, given.min().item(), given.max().item()) @ weight.T + model.classifier.bias
     torch.testing.assert_close(actual, by_hand)
     assert not torch.equal(actual, expected)
+
+
+def test_each_block_of_a_row_has_a_range_of_its_own():
+    values = torch.tensor([[1.0, -2.0, 0.004, 300.0, 0.5, 3.0]])
+    found = rounded_blocks(values, 2)
+    assert found.shape == values.shape
+    steps = [2 / 127, 2 / 127, 300 / 127, 300 / 127, 3 / 127, 3 / 127]
+    expected = [round(v / s) * s for v, s in zip(values[0].tolist(), steps, strict=True)]
+    assert found[0].tolist() == pytest.approx(expected, rel=1e-6)
+    assert rounded_blocks(torch.tensor([[4.0, 0.0, -1.0]]), 2)[0].tolist() == pytest.approx([4.0, 0.0, -1.0])
+    model = tiny_bert_classifier(num_hidden_layers=1)
+    numbers = Format(8, 16, False, 8, "block")
+    seen = []
+    model.classifier.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    answer(model)
+    with Simulation(model, numbers).quantized(["classifier"]):
+        actual = answer(model)
+    by_hand = rounded_blocks(seen[0], 16) @ stored_weight(model.classifier, numbers).T + model.classifier.bias
+    torch.testing.assert_close(actual, by_hand)
 
 
 def test_static_ranges_are_those_of_the_calibration_rows():
