@@ -11,6 +11,7 @@ from hf_shrink.evaluation import METRICS
 from hf_shrink.pruning import CRITERIA, STRUCTURES
 from hf_shrink.pruning.criteria import CALIBRATED
 from hf_shrink.quantization import QUANTIZERS
+from hf_shrink.quantization.calibration import needs_rows
 from hf_shrink.registry import Method
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +43,12 @@ READS = {
     "hessian": "inputs over calibration rows",
 }
 FLOAT = "PyTorch fp32"  # the model that all others are held against
-NUMBERS = {None: "as they are", "dynamic": "8 bits, range found as it runs", "static": "8 bits, range fixed before"}
+NUMBERS = {
+    None: "as they are",
+    "dynamic": "8 bits, range found as it runs",
+    "block": "8 bits, a range for each block of a row",
+    "static": "8 bits, range fixed before",
+}
 TITLES = {
     "teacher": "teacher (all-MiniLM-L6-v2, fine-tuned)",
     "student-labels-only": "the same student, labels alone",
@@ -191,7 +197,7 @@ def _quantizer_rows() -> Iterator[list[str]]:
             f"{numbers.bits} bits, {scales}",
             f"{numbers.embedding_bits} bits",
             NUMBERS[numbers.activations],
-            "yes" if method.facts["calibrated"] else "no",
+            ("yes" if needs_rows(method) else "if given") if method.facts["calibrated"] else "no",
             f"`[{method.facts['extra']}]`" if method.facts["extra"] else "none",
             _source(method),
         ]

@@ -23,6 +23,7 @@ from hf_shrink.inputs import TASKS, dataset_name, find_task, load_model, load_ro
 from hf_shrink.inputs.remote import looks_like_path
 from hf_shrink.quantization import QUANTIZERS, QuantizedArtifact, quantization_sensitivity, quantize
 from hf_shrink.quantization.automatic import choose_method, usable_methods
+from hf_shrink.quantization.calibration import needs_rows
 from hf_shrink.quantization.predicted_size import predict_bytes
 
 
@@ -168,7 +169,7 @@ def print_methods(options: Quantization) -> None:
         size = predict_bytes(model, facts["format"], options.ignore)
         extra = f"[{facts['extra']}]" if facts["extra"] else ""
         here = "yes" if name in usable else f'pip install "hf_shrink{extra}"'
-        reads = "yes" if facts["calibrated"] else "no"
+        reads = ("yes" if needs_rows(QUANTIZERS[name]) else "if given") if facts["calibrated"] else "no"
         picture.add_row(name, format_bytes(size), f"{now / size:.2f}×", reads, here.replace("[", r"\["))
     console = Console()
     console.print(picture)

@@ -8,7 +8,7 @@ from hf_shrink.evaluation.provenance import MethodUse
 from hf_shrink.evaluation.report import Entry, ShrinkReport
 from hf_shrink.evaluation.table import drawbacks, format_value, metric_title
 from hf_shrink.hub.rendering import TAG, hub_ids, render
-from hf_shrink.hub.usage import is_onnx, loading_code, session_code
+from hf_shrink.hub.usage import is_graph, loading_code, runtime_of, session_code
 from hf_shrink.inputs.tasks import TASKS
 
 HERE = "."  # a card without a repository is read in its model's folder
@@ -54,7 +54,7 @@ def model_card(report: ShrinkReport, *, entry: int = -1, repo_id: str | None = N
     position = entry % count
     model, methods = report.entries[position], _methods(report, position)
     method = _last_method(model, methods)
-    source = repo_id or HERE
+    source, runtime = repo_id or HERE, runtime_of(method)
     return render(
         "model_card",
         _metadata(report, model, methods, repo_id, tags),
@@ -66,7 +66,8 @@ def model_card(report: ShrinkReport, *, entry: int = -1, repo_id: str | None = N
         verdict=None if position == 0 else report.verdict(position),
         headline=_headline(report, model, position),
         loading=loading_code(report.task, source, method, remote=_is_remote(methods)),
-        session=session_code(source, repo_id is None) if is_onnx(method) else None,
+        runtime=runtime,
+        session=session_code(source, repo_id is None, runtime) if runtime else None,
         limits=_limits(report, model, method, position),
         version=None if report.environment is None else report.environment.hf_shrink,
     )
@@ -233,7 +234,7 @@ def _limits(report: ShrinkReport, entry: Entry, method: str | None, position: in
         limits.append(f"It answers otherwise than the original on {share:.1f} % of these rows, rightly or wrongly.")
     if entry.latency is not None:
         limits.append("Latencies hold for the machine, batch and length above; measure on yours.")
-    if is_onnx(method):
+    if is_graph(method):
         limits.append("The graph is for inference: to train further, train the float model and quantize it again.")
     if missing := [words for name, words in UNMEASURED.items() if getattr(entry, name) is None]:
         limits.append(f"Not measured: {', '.join(missing)}.")

@@ -46,13 +46,7 @@ class OpenVinoModel(GraphModel):
                 f"`model` must be a graph that OpenVINO can load, but {file.name} is not: {str(error)[:200]}. "
                 "Export it again."
             ) from error
-        self._inputs = {
-            port.any_name: GraphInput(
-                port.element_type.to_dtype().type,
-                tuple(size.get_length() if size.is_static else None for size in port.partial_shape),
-            )
-            for port in self.compiled.inputs
-        }
+        self._inputs = declared_inputs(self.compiled)
         self._outputs = [port.any_name for port in self.compiled.outputs]
 
     @property
@@ -93,6 +87,24 @@ class OpenVinoModel(GraphModel):
         constants = [op for op in openvino.Core().read_model(self.file).get_ops() if op.get_type_name() == "Constant"]
         kinds = {op.get_element_type().get_type_name() for op in constants if len(op.get_output_shape(0)) >= 2}
         return {WEIGHT_TYPES[kind] for kind in kinds if kind in WEIGHT_TYPES}
+
+
+def declared_inputs(graph: Any) -> dict[str, GraphInput]:
+    """What a graph takes.
+
+    Args:
+        graph: A model of OpenVINO, compiled or not.
+
+    Returns:
+        Its inputs by name.
+    """
+    return {
+        port.any_name: GraphInput(
+            port.element_type.to_dtype().type,
+            tuple(size.get_length() if size.is_static else None for size in port.partial_shape),
+        )
+        for port in graph.inputs
+    }
 
 
 WEIGHT_TYPES = {  # other types hold indices and masks

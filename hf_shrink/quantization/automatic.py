@@ -1,5 +1,6 @@
 """Which method serves a model here, where the user leaves it open."""
 
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -9,10 +10,12 @@ from transformers import PreTrainedModel
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.quantization.backends import QUANTIZERS
+from hf_shrink.quantization.calibration import needs_rows
 from hf_shrink.quantization.predicted_size import predict_bytes
 from hf_shrink.registry import Method
 
 GENERATORS = ("causal_lm", "seq2seq_lm")
+X86 = ("x86_64", "amd64")
 
 
 @dataclass(frozen=True)
@@ -24,17 +27,26 @@ class Preference:
         reason: Why it comes before those behind it.
         device: Where it runs well.
         generators: Whether it is preferred for models that generate; None for all.
+        x86: Whether it is preferred on processors of this kind alone.
     """
 
     method: str
     reason: str
     device: str = "cpu"
     generators: bool | None = None
+    x86: bool = False
 
 
 PREFERENCES = (  # the first that is usable is taken
     Preference("bnb-nf4", "a GPU is here, and a generator's time goes into reading weights", "cuda", generators=True),
     Preference("bnb-int8", "a GPU is here, and 8 bits keep more than 4", "cuda"),
+    Preference("openvino-int8", "8 bits of each weight are fast to read, and keep nearly all", generators=True),
+    Preference(
+        "openvino-int8-static",
+        "rows are given, and it is the fastest on this processor's kind and keeps nearly all",
+        generators=False,
+        x86=True,
+    ),
     Preference("onnx-int8", "it is fast on every CPU, keeps nearly all and needs no rows"),
     Preference("bnb-int8", "it needs nothing but PyTorch"),
 )
@@ -45,7 +57,7 @@ def usable_methods(task: str | None = None, *, calibrated: bool = True) -> list[
 
     Args:
         task: Name in `TASKS` that they must serve; None for any.
-        calibrated: Whether there are rows for methods that read some.
+        calibrated: Whether there are rows for methods that cannot do without.
 
     Returns:
         Names in `QUANTIZERS`.
@@ -54,7 +66,7 @@ def usable_methods(task: str | None = None, *, calibrated: bool = True) -> list[
         name
         for name, method in QUANTIZERS.items()
         if task in (None, *method.facts["tasks"])
-        and (calibrated or not method.facts["calibrated"])
+        and (calibrated or not needs_rows(method))
         and not _missing(method.facts["libraries"])
     ]
 
@@ -74,8 +86,9 @@ def choose_method(task: str, *, calibrated: bool) -> Preference:
     """
     usable = usable_methods(task, calibrated=calibrated)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    on_x86 = platform.machine().lower() in X86
     for preference in PREFERENCES:
-        fits = preference.generators in (None, task in GENERATORS)
+        fits = preference.generators in (None, task in GENERATORS) and not (preference.x86 and not on_x86)
         if preference.method in usable and fits and preference.device in ("cpu", device):
             return preference
     serving = [name for name, method in QUANTIZERS.items() if task in method.facts["tasks"]]

@@ -57,12 +57,24 @@ def require_calibration(method: Method, dataset: Any, methods: Registry) -> None
     Raises:
         ShrinkError: If the method is calibrated, and no dataset was given.
     """
-    if dataset is None and method.facts.get("calibrated"):
-        others = [name for name in methods if not methods[name].facts["calibrated"]]
+    if dataset is None and needs_rows(method):
+        others = [name for name in methods if not needs_rows(methods[name])]
         raise ShrinkError(
             f"`calibration_dataset` must be given for {method.name}, which finds the ranges of the activations on "
             f"rows, got None. Give some hundred rows like those that the model is for, or choose one of {others}."
         )
+
+
+def needs_rows(method: Method) -> bool:
+    """Whether a method cannot do without rows.
+
+    Args:
+        method: Any.
+
+    Returns:
+        False also for one that only becomes better with some.
+    """
+    return bool(method.facts.get("calibrated")) and not method.facts.get("rows_optional", False)
 
 
 def calibration_batches(

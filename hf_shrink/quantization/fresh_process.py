@@ -50,7 +50,7 @@ def fresh_answers(
         )
         if done.returncode != 0:
             raise ShrinkError(
-                f"`model` must load in a fresh process after {method}, but there it {_ending(done)}. "
+                f"`model` must load in a fresh process after {method}, but there it {ending(done)}. "
                 "Choose another method, or report this with the versions of `hf-shrink env`."
             )
         loaded = np.load(answers)
@@ -61,7 +61,15 @@ def fresh_answers(
         return found
 
 
-def _ending(done: subprocess.CompletedProcess[str]) -> str:
+def ending(done: subprocess.CompletedProcess[str]) -> str:
+    """How a process that failed came to its end, in words.
+
+    Args:
+        done: The process, its exit code not 0.
+
+    Returns:
+        Such as "was killed by SIGFPE", or the last line of its errors.
+    """
     if done.returncode < 0:
         return f"was killed by {signal.Signals(-done.returncode).name}"
     lines = [line for line in done.stderr.strip().splitlines() if line.strip()]

@@ -44,5 +44,6 @@ def _bits(count: int, inputs: int, kind: str | None, numbers: Format) -> int:
     bits = {"product": numbers.bits, "embedding": numbers.embedding_bits}.get(kind or "", numbers.float_bits)
     if bits >= 16:
         return count * bits
-    scales = count // (numbers.group_size or inputs)
+    grouped = bits == numbers.bits  # embeddings that keep more bits than products have a scale a row
+    scales = count // ((numbers.group_size if grouped else None) or inputs)
     return count * bits + scales * (numbers.scale_bits + (0 if numbers.symmetric else bits))

@@ -28,6 +28,12 @@ def test_groups_and_zero_points_count():
     assert predict_bytes(model, int4) == 640 // 2 + 20 * 4 + 20 // 2
 
 
+def test_embeddings_in_more_bits_have_a_scale_a_row():
+    model = nn.Sequential(nn.Embedding(100, 64))
+    int4 = Format(bits=4, group_size=32, symmetric=False, embedding_bits=8, activations=None, scale_bits=16)
+    assert predict_bytes(model, int4) == 6400 + 100 * (2 + 1)
+
+
 def test_what_is_ignored_stays_whole():
     model = tiny_bert_classifier()
     name = "bert.encoder.layer.0.output.dense"
