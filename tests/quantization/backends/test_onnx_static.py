@@ -31,9 +31,7 @@ class Making:
     def __init__(self, work):
         self.work, self.made = work, 0
 
-    def __call__(
-        self, model, method=onnx_int8_static, *, texts=SENTENCES, ignore=(), task=TASK, step=print, **options
-    ):
+    def __call__(self, model, method=onnx_int8_static, *, texts=SENTENCES, batch=8, ignore=(), step=print, **options):
         place = self.work / str(id(model))
         self.made += 1
         folder = place / str(self.made)

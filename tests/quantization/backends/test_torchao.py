@@ -25,7 +25,7 @@ from tests.models import randomize, tiny_bert_classifier
 from tests.quantization.backends.test_bitsandbytes import FAMILIES, IDS, SHAPE, TASK, answers, classifier, pack
 
 pytest.importorskip("torchao")
-from torchao.quantization import IntxWeightOnlyConfig, PerGroup  # noqa: E402
+from torchao.quantization import IntxWeightOnlyConfig, MappingType, PerGroup  # noqa: E402
 
 METHODS = {"torchao-int8": torchao_int8, "torchao-int8-dynamic": torchao_int8_dynamic}
 
@@ -171,6 +171,7 @@ def test_seven_bits_are_the_default(tmp_path):
     weight = made.model.bert.encoder.layer[0].output.dense.weight
     assert weight.qdata.abs().max() in (63, 64)
     assert weight.act_quant_kwargs.reduce_range
+    assert weight.act_quant_kwargs.mapping_type == MappingType.ASYMMETRIC
     assert made.record["options"] == {"dtype": "bfloat16", "reduce_range": True}
 
 
