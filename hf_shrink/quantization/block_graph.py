@@ -59,31 +59,29 @@ class _Packer:
     known: dict[tuple[Any, ...], str] = field(default_factory=dict)  # content to the name it is stored under
 
     def packed(self, node: Any) -> list[Any]:
-        if (
-            gathers_rows(node)
-            and node.input[0] in self.tables
-            and self.tables[node.input[0]].dims[1] * self.bits % 8 == 0
-        ):
-            return [self._gather(node)]
+        if gathers_rows(node) and node.input[0] in self.tables:
+            return self._gather(node)
         if node.op_type in ("MatMul", "Gemm") and (node.input[1] in self.tables or node.input[1] in self.turned):
             return self._product(node)
         return [node]
 
-    def _gather(self, node: Any) -> Any:
+    def _gather(self, node: Any) -> list[Any]:
         table, ids = node.input
-        name = self._store(table, self.onnx.numpy_helper.to_array(self.tables[table]))
-        inputs = [self._table(name, table), ids, *self._scales(name)]
-        attributes = {"gather_axis": 0, "quantize_axis": 1, "block_size": self.group_size, "bits": self.bits}
-        return self._make("GatherBlockQuantized", inputs, list(node.output), node.name, **attributes)
-
-    def _table(self, name: str, table: str) -> str:
         width = self.tables[table].dims[1]
+        name = self._store(table, self.onnx.numpy_helper.to_array(self.tables[table]))
+        inputs = [f"{name}_levels", ids, *self._scales(name)]
+        attributes = {"gather_axis": 0, "quantize_axis": 1, "block_size": self.group_size, "bits": self.bits}
         if width % self.group_size == 0:
-            return f"{name}_levels"
-        levels = self.onnx.numpy_helper.to_array(self.tensors[f"{name}_levels"])
-        stored = width * self.bits // 8
-        self.tensors[f"{name}_rows"] = self._constant(levels[:, :stored], f"{name}_rows")  # without the filling
-        return f"{name}_rows"
+            return [self._make("GatherBlockQuantized", inputs, list(node.output), node.name, **attributes)]
+        filled = f"{node.output[0]}_filled"  # the last block of a row is; a head that shares the table wants it so
+        places = {"starts": 0, "ends": width, "axes": -1}
+        for place, value in places.items():
+            self.tensors[f"{filled}_{place}"] = self._constant(np.array([value]), f"{filled}_{place}")
+        sliced = [filled, *(f"{filled}_{place}" for place in places)]
+        return [
+            self._make("GatherBlockQuantized", inputs, [filled], node.name, **attributes),
+            self.onnx.helper.make_node("Slice", sliced, list(node.output), f"{node.name}_rows"),
+        ]
 
     def _product(self, node: Any) -> list[Any]:
         attributes = {a.name: self.onnx.helper.get_attribute_value(a) for a in node.attribute}

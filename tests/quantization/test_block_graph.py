@@ -53,7 +53,13 @@ def stored(values, symmetric, allowed=INT4):
 def test_the_runtime_reads_what_was_stored(width, symmetric):
     model, floats = graph(width)
     quantize_blocks(model, group_size=32, symmetric=symmetric)
-    assert {node.op_type for node in model.graph.node} == {"GatherBlockQuantized", "MatMulNBits", "Reshape", "Add"}
+    cut = {"Slice"} if width % 32 else set()
+    assert {node.op_type for node in model.graph.node} == {
+        "GatherBlockQuantized",
+        "MatMulNBits",
+        "Reshape",
+        "Add",
+    } | cut
     rows, hidden, scores = run(model)
     table, layer, head = (stored(floats[name], symmetric) for name in ("table", "layer", "head"))
     np.testing.assert_allclose(rows, table[[0, 3, 49]], atol=1e-6)
@@ -109,9 +115,10 @@ def test_what_is_ignored_stays_in_float(name):
         np.testing.assert_allclose(scores, hidden @ floats["head"].T, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("width", [64, 48])
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_head_that_is_the_table_takes_no_bytes_of_its_own(turned):
-    model, floats = graph(tied=True, turned=turned)
+def test_a_head_that_is_the_table_takes_no_bytes_of_its_own(turned, width):
+    model, floats = graph(width, tied=True, turned=turned)
     quantize_blocks(model, group_size=32, symmetric=False)
     large = [tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 2 and tensor.dims[0] == 50]
     assert sorted(large) == ["table_levels", "table_scale", "table_zero"]

@@ -19,11 +19,11 @@ GROUP_SIZES = (16, 32, 64, 128, 256)  # what ONNX Runtime's kernels take
     extra="onnx",
     libraries=("onnx", "onnxscript", "onnxruntime"),
     stages=2,
-    format=Format(bits=8, group_size=128, symmetric=False, embedding_bits=8, activations="block"),
+    format=Format(bits=8, group_size=64, symmetric=False, embedding_bits=8, activations="block"),
     calibrated=False,
     tasks=tuple(OUTPUTS),
 )
-def onnx_int8_block(job: Job, *, group_size: int = 128) -> Made:
+def onnx_int8_block(job: Job, *, group_size: int = 64) -> Made:
     """Weights in int8, activations in int8 as they come, each block of a token with a scale of its own.
 
     The one for language models: some of their activations are hundreds of times as large as the others, and where a
@@ -42,7 +42,7 @@ def onnx_int8_block(job: Job, *, group_size: int = 128) -> Made:
     """
     if isinstance(group_size, bool) or group_size not in GROUP_SIZES:
         raise ShrinkError(
-            f"`group_size` must be one of {list(GROUP_SIZES)}, got {group_size!r}. 128 keeps nearly all for few bytes."
+            f"`group_size` must be one of {list(GROUP_SIZES)}, got {group_size!r}. 64 divides the widths of most models."
         )
     job.step("export")
     onnx = require("onnx", extra="onnx")
