@@ -47,6 +47,11 @@ PREFERENCES = (  # the first that is usable is taken
         generators=False,
         x86=True,
     ),
+    Preference(
+        "onnx-int8-block",
+        "each block of a token has its own range, which a generator's outliers ask for",
+        generators=True,
+    ),
     Preference("onnx-int8", "it is fast on every CPU, keeps nearly all and needs no rows"),
     Preference("bnb-int8", "it needs nothing but PyTorch"),
 )

@@ -123,11 +123,12 @@ def _transformers(folder: Path, auto_class: str) -> Answer:
 
 
 def _feed(inputs: Mapping[str, Any], row: Row) -> dict[str, NDArray[Any]]:
-    """What a graph declares; token types default to zero, positions to the tokens' own, the past to none."""
+    """What a graph declares; token types default to zero, positions to those beside padding, the past to none."""
     rows, tokens = next(iter(row.values())).shape[:2]
+    mask = row.get("attention_mask", np.ones((rows, tokens), np.int64))
     optional = {
         "token_type_ids": np.zeros((rows, tokens), np.int64),
-        "position_ids": np.arange(tokens)[None].repeat(rows, 0),
+        "position_ids": np.maximum(np.cumsum(mask, axis=-1) - 1, 0),
     }
     feed = {name: row[name] if name in row else optional.get(name) for name in inputs}
     for name, shape in inputs.items():

@@ -46,7 +46,7 @@ def test_rows_and_an_x86_processor_get_the_fastest(no_gpu, everything, monkeypat
 def test_a_generator_keeps_its_activations(no_gpu, everything, monkeypatch):
     assert choose_method(GENERATOR, calibrated=True).method == "openvino-int8"
     monkeypatch.setattr(automatic, "find_spec", lambda name: None if name == "openvino" else object())
-    assert choose_method(GENERATOR, calibrated=True).method == "onnx-int8"
+    assert choose_method(GENERATOR, calibrated=True).method == "onnx-int8-block"
 
 
 def test_a_gpu_reads_a_generator_in_four_bits(no_gpu, everything, monkeypatch):

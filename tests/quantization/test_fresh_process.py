@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.graph_feed import GraphInput, complete_feed
 from hf_shrink.quantization import fresh_process, reload
 from hf_shrink.quantization.fresh_process import fresh_answers
 from tests.quantization.texts import inputs, logits
@@ -38,6 +39,16 @@ def test_a_crash_is_an_error_and_not_an_end(monkeypatch, tmp_path):
 def test_a_failure_says_why(monkeypatch, tmp_path):
     with pytest.raises(ShrinkError, match="failed: ValueError: no such format"):
         answer_with(monkeypatch, tmp_path, "raise ValueError('no such format')")
+
+
+def test_positions_are_counted_over_padding_there_as_here():
+    """A static method proves a language model on padded calibration rows."""
+    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 0]])
+    given = {"input_ids": torch.ones_like(mask), "attention_mask": mask}
+    declared = {name: GraphInput(np.int64, (None, None)) for name in (*given, "position_ids")}
+    here = complete_feed(given, declared)["position_ids"]
+    there = reload._feed(declared, {name: values.numpy() for name, values in given.items()})["position_ids"]
+    np.testing.assert_array_equal(there, here)
 
 
 def test_the_script_runs_without_us(artifact, tmp_path):

@@ -14,6 +14,9 @@ from hf_shrink.quantization.backends.openvino import openvino_int4, openvino_int
 from hf_shrink.quantization.float_graph import float_graph_of, to_float
 from hf_shrink.quantization.job import Job
 from hf_shrink.quantization.predicted_size import predict_bytes
+from hf_shrink.quantization.proof import prove
+from hf_shrink.quantization.traced import sample_rows
+from tests.architectures.models import tiny_model
 from tests.models import tiny_bert_classifier, tiny_tokenizer
 from tests.quantization.texts import TEXTS, inputs, logits, real_proportions
 
@@ -41,6 +44,18 @@ def make_job(tmp_path_factory):
         return Job(model, TASK, work / name, options.pop("step", print), **{"calibration": rows, **options})
 
     return make_job
+
+
+@pytest.fixture(scope="module")
+def plain(make_job):
+    """Jobs done with the defaults, one a method."""
+
+    @functools.cache
+    def plain(method):
+        job = make_job(f"plain {method}")
+        return job, METHODS[method](job)
+
+    return plain
 
 
 @functools.cache  # nodes lose their readers with the graph
@@ -74,9 +89,8 @@ def answer(folder, **batch):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_all_weights_are_packed_embeddings_among_them(make_job, method):
-    job = make_job(f"packed {method}")
-    made = METHODS[method](job)
+def test_all_weights_are_packed_embeddings_among_them(plain, method):
+    job, made = plain(method)
     assert made.record["float_share"] < 0.05
     assert not [array.shape for array in floats(job.folder) if min(array.shape) > 1]  # scales are rows or columns
     packed = {reader(node): tuple(node.get_output_shape(0)) for node in constants(job.folder, ("i8", "u8"))}
@@ -99,13 +113,54 @@ def test_what_is_ignored_stays_in_float(make_job, method, module):
     assert sum(array.size for array in floats(job.folder) if min(array.shape) > 1) == weight.size  # and no other
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_head_that_makes_the_output_is_known_by_its_module(tmp_path, tied):
+    """OpenVINO calls the last node after the output, "logits", and its module would be ignored in vain."""
+    model = to_float(tiny_model("llama", "CausalLM", tie_word_embeddings=tied))
+    (tmp_path / "kept").mkdir()
+    openvino_int8(Job(model, "causal_lm", tmp_path / "kept", print, ignore=("lm_head",)))
+    head = model.lm_head.weight.detach().numpy()
+    assert [array.shape for array in floats(tmp_path / "kept") if np.array_equal(array, head)] == [head.shape]
+    (tmp_path / "packed").mkdir()
+    openvino_int8(Job(model, "causal_lm", tmp_path / "packed", print))
+    size = (tmp_path / "packed" / "openvino_model.bin").stat().st_size
+    assert not [array for array in floats(tmp_path / "packed") if array.shape == head.shape]
+    numbers = QUANTIZERS["openvino-int8"].facts["format"]
+    shared = head.size + 3 * len(head) if tied else 0  # one constant serves both, where two forms are predicted
+    assert predict_bytes(model, numbers) - shared == pytest.approx(size, rel=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "family", "head"),
+    [
+        ("causal_lm", "llama", "CausalLM"),
+        ("masked_lm", "bert", "MaskedLM"),
+        ("feature_extraction", "bert", ""),
+        ("image_classification", "vit", "ImageClassification"),
+        ("question_answering", "bert", "QuestionAnswering"),
+        ("token_classification", "bert", "TokenClassification"),
+    ],
+)
+def test_every_task_is_served(task, family, head, tmp_path):
+    model = to_float(tiny_model(family, head))
+    for method, function in METHODS.items():
+        rows = () if method == "openvino-int8" else tuple(sample_rows(model, 4, 12, seed=seed) for seed in range(8))
+        (tmp_path / method).mkdir()
+        job = Job(model, task, tmp_path / method, print, calibration=rows)
+        made = function(job)
+        assert made.record["float_share"] < 0.3
+        model.config.save_pretrained(job.folder)
+        assert prove(job, made, method)["relative_error"] < (0.3 if "int8" in method else 0.5), method
+
+
 @pytest.mark.parametrize("method", METHODS)
-def test_answers_are_closer_than_with_less(make_job, method):
-    """Fewer bits or fewer modules in float must show: a float copy under another name would not."""
-    job = make_job(f"close {method}")
-    METHODS[method](job)
+def test_answers_are_close_and_bytes_as_predicted(plain, method):
+    job, _ = plain(method)
     expected, found = logits(job.model, **inputs()), answer(job.folder, **inputs())
     off = ((found - expected).norm() / expected.norm()).item()
+    # 0 would be a float copy under another name.
     assert 0 < off < {"openvino-int8": 0.06, "openvino-int8-static": 0.06, "openvino-int4": 0.25}[method]
     assert predict_bytes(job.model, QUANTIZERS[method].facts["format"]) == pytest.approx(
         (job.folder / "openvino_model.bin").stat().st_size, rel=0.01
@@ -113,22 +168,19 @@ def test_answers_are_closer_than_with_less(make_job, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_same_rows_same_bytes_and_nothing_of_the_machine(make_job, method):
-    jobs = [make_job(f"{turn} {method}") for turn in ("first", "second")]
-    for job in jobs:
-        METHODS[method](job)
+def test_same_rows_same_bytes_and_nothing_of_the_machine(plain, make_job, method):
+    jobs = [plain(method)[0], make_job(f"again {method}")]
+    METHODS[method](jobs[1])
     for name in ("openvino_model.xml", "openvino_model.bin"):
         first, second = ((job.folder / name).read_bytes() for job in jobs)
         assert first == second, name
         assert str(jobs[0].folder.parent).encode() not in first
 
 
-def test_static_ranges_are_those_of_the_rows(make_job):
+def test_static_ranges_are_those_of_the_rows(plain, make_job):
     """Rows of one word give ranges that other rows leave: the answers must know which rows were read."""
-    narrow = make_job("narrow", calibration=(inputs(["help"]),))
-    wide = make_job("wide")
-    for job in (narrow, wide):
-        openvino_int8_static(job)
+    narrow, (wide, _) = make_job("narrow", calibration=(inputs(["help"]),)), plain("openvino-int8-static")
+    openvino_int8_static(narrow)
     expected = logits(wide.model, **inputs())
     off = [(answer(job.folder, **inputs()) - expected).norm().item() for job in (narrow, wide)]
     assert off[1] < off[0]
@@ -136,10 +188,9 @@ def test_static_ranges_are_those_of_the_rows(make_job):
     assert len(ranges) >= 5
 
 
-def test_fewer_bits_of_a_weight_where_sums_may_overflow(make_job):
-    jobs = {flag: make_job(f"range-{flag}") for flag in (False, True)}
-    for flag, job in jobs.items():
-        openvino_int8_static(job, reduce_range=flag)
+def test_fewer_bits_of_a_weight_where_sums_may_overflow(plain, make_job):
+    jobs = {False: plain("openvino-int8-static")[0], True: make_job("range")}
+    openvino_int8_static(jobs[True], reduce_range=True)
     largest = {
         flag: max(
             np.abs(node.get_data().astype(int)).max()
@@ -152,20 +203,19 @@ def test_fewer_bits_of_a_weight_where_sums_may_overflow(make_job):
     assert 2 * 255 * largest[True] <= 2**15 - 1 < 2 * 255 * largest[False]
 
 
-def test_options_of_int8_show(make_job):
-    plain, other = make_job("plain openvino-int8"), make_job("other openvino-int8")
-    openvino_int8(plain)
+def test_options_of_int8_show(plain, make_job):
+    (usual, _), other = plain("openvino-int8"), make_job("other openvino-int8")
     made = openvino_int8(other, symmetric=True, dynamic=False)
     assert made.record["options"] == {"symmetric": True, "dynamic": False}
     assert {n.get_output_element_type(0).get_type_name() for n in constants(other.folder)} == {"i8", "f16", "f32"}
     assert read(other.folder).get_rt_info(nncf_process.DYNAMIC).astype(str) == "0"
-    assert not read(plain.folder).has_rt_info(nncf_process.DYNAMIC)
+    assert not read(usual.folder).has_rt_info(nncf_process.DYNAMIC)
 
 
-def test_rows_make_4_bits_better(make_job):
-    nearest, corrected = make_job("nearest", calibration=()), make_job("corrected")
+def test_rows_make_4_bits_better(plain, make_job):
+    nearest, (corrected, made) = make_job("nearest", calibration=()), plain("openvino-int4")
+    assert made.record["options"]["gptq"] is True
     assert openvino_int4(nearest).record["options"]["gptq"] is False
-    assert openvino_int4(corrected).record["options"]["gptq"] is True
     expected = logits(nearest.model, **inputs())
     off = [(answer(job.folder, **inputs()) - expected).norm().item() for job in (nearest, corrected)]
     assert off[1] < 0.9 * off[0]
