@@ -1,9 +1,7 @@
 """A model as an ONNX graph in fp32, held to the model at other shapes than the one it was traced with."""
 
-import contextlib
-import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -14,6 +12,7 @@ from hf_shrink.errors import ShrinkError, require
 from hf_shrink.inputs.onnx import OnnxModel
 from hf_shrink.quantization.job import Job
 from hf_shrink.quantization.node_names import name_nodes
+from hf_shrink.quantization.silence import quiet
 from hf_shrink.quantization.traced import OUTPUTS, checked_feeds, run_float, trace
 
 OPSET = 20  # the newest that every supported onnxruntime runs; fixed, so that a newer exporter writes the same graph
@@ -150,19 +149,3 @@ def _wrong(model: PreTrainedModel, sample: Mapping[str, Tensor], what: str) -> s
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error.__cause__ or error).strip().splitlines()), type(error).__name__)[:200]
-
-
-@contextlib.contextmanager
-def quiet(name: str) -> Iterator[None]:
-    """Let a library's logger pass errors alone.
-
-    Args:
-        name: Of the logger; those below it follow.
-    """
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -1,7 +1,6 @@
 """A model as the ONNX graph in fp32 that Optimum's own exporter makes of it."""
 
 import contextlib
-import logging
 import re
 import tempfile
 import warnings
@@ -17,8 +16,9 @@ from transformers import PreTrainedModel
 from hf_shrink.errors import ShrinkError, require
 from hf_shrink.inputs.onnx import OnnxModel
 from hf_shrink.quantization.embedding_rows import replace
-from hf_shrink.quantization.float_graph import check_graph, quiet
+from hf_shrink.quantization.float_graph import check_graph
 from hf_shrink.quantization.job import Job
+from hf_shrink.quantization.silence import quiet
 
 EXPORTED: Mapping[str, str] = MappingProxyType(  # task to Optimum's name for it
     {
@@ -92,13 +92,7 @@ def export_with_optimum(model: PreTrainedModel, folder: Path, task: str) -> None
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Keep what Optimum, transformers and the tracer have to say to themselves: users can do nothing about it."""
-    root, silent = logging.getLogger(), logging.NullHandler()
-    root.addHandler(silent)  # ONNX Runtime logs to the root, which makes itself a handler for good where it has none
-    with contextlib.ExitStack() as stack:
-        stack.callback(root.removeHandler, silent)
-        for name in LOGGERS:
-            stack.enter_context(quiet(name))
-        stack.enter_context(warnings.catch_warnings())
+    with quiet(*LOGGERS), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 

@@ -49,7 +49,8 @@ def test_contract_every_quantizer_names_its_source_and_its_extra(method):
 
 
 @pytest.mark.parametrize("method", usable_methods("single_label_classification"))
-def test_contract_every_quantizer_keeps_the_answers_and_saves_bytes(method, artifact, model, tmp_path):
+def test_contract_every_quantizer_keeps_the_answers_and_saves_bytes(method, artifact, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a user's process; pytest has put its own there
     numbers = QUANTIZERS[method].facts["format"]
     if numbers.bits < 8:  # random weights have no room to spare: what two layers of few levels say is chance
         model = real_proportions(num_hidden_layers=1)
@@ -65,6 +66,7 @@ def test_contract_every_quantizer_keeps_the_answers_and_saves_bytes(method, arti
     assert not torch.equal(before, after)  # a float copy under another name would be
     assert made.size_bytes < (0.3 if numbers.embedding_bits <= 8 else 0.55) * size_on_disk(tmp_path / "float")
     assert predict_bytes(model, numbers) == pytest.approx(made.size_bytes, rel=0.15)
+    assert logging.getLogger().handlers == []
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (2, 16), (5, 31)])

@@ -41,9 +41,7 @@ def onnx_int8_block(job: Job, *, group_size: int = 64) -> Made:
         ShrinkError: If ONNX Runtime has no kernel for the group size.
     """
     if isinstance(group_size, bool) or group_size not in GROUP_SIZES:
-        raise ShrinkError(
-            f"`group_size` must be one of {list(GROUP_SIZES)}, got {group_size!r}. 64 divides the widths of most models."
-        )
+        raise ShrinkError(f"`group_size` must be one of {list(GROUP_SIZES)}, got {group_size!r}. 64 fits most widths.")
     job.step("export")
     onnx = require("onnx", extra="onnx")
     graph: Any = onnx.load(float_graph_of(job))

@@ -11,6 +11,7 @@ from hf_shrink.quantization.float_graph import OUTPUTS, float_graph_of
 from hf_shrink.quantization.formats import Format
 from hf_shrink.quantization.job import Job, Made
 from hf_shrink.quantization.node_names import nodes_of
+from hf_shrink.quantization.silence import quiet
 from hf_shrink.quantization.tied_heads import quantize_tied_heads
 
 OPTIONS = {
@@ -65,21 +66,19 @@ def onnx_int8(job: Job) -> Made:
 
 def _quantize_products(graph: Any, path: Path, in_float: list[str]) -> None:
     quantization = require("onnxruntime.quantization", extra="onnx")
-    # Says that shapes are inferred, as they are; without it the tool logs a warning, and logging's first warning gives
-    # the root logger of the user's process a handler.
-    quantization.quant_utils.add_pre_process_metadata(graph)
-    quantization.quantize_dynamic(
-        graph,
-        path,
-        nodes_to_exclude=[*in_float, *(f"{name}_MatMul" for name in in_float)],  # which the tool makes of a Gemm
-        op_types_to_quantize=["MatMul"],  # the tool makes one of every Gemm first, so the head is among them
-        per_channel=True,  # one scale a matrix doubles the error
-        weight_type=quantization.QuantType.QInt8,  # unsigned weights miss the fast kernels: 1.6 times the latency
-        # CPUs without VNNI add two 8-bit products in 16 bits. That overflows, silently, and the error doubles; with 7
-        # bits it cannot. A zero point for each column gives back what the eighth bit was worth, at the same speed.
-        reduce_range=True,
-        extra_options={"WeightSymmetric": False},
-    )
+    with quiet("root"):  # where it says that shapes could be inferred before
+        quantization.quantize_dynamic(
+            graph,
+            path,
+            nodes_to_exclude=[*in_float, *(f"{name}_MatMul" for name in in_float)],  # which the tool makes of a Gemm
+            op_types_to_quantize=["MatMul"],  # the tool makes one of every Gemm first, so the head is among them
+            per_channel=True,  # one scale a matrix doubles the error
+            weight_type=quantization.QuantType.QInt8,  # unsigned weights miss the fast kernels: 1.6 times the latency
+            # CPUs without VNNI add two 8-bit products in 16 bits. That overflows, silently; with 7 bits it cannot. A
+            # zero point for each column gives back what the eighth bit was worth, at the same speed.
+            reduce_range=True,
+            extra_options={"WeightSymmetric": False},
+        )
 
 
 def _float_share(onnx: Any, graph: Any) -> float:
