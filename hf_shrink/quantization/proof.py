@@ -145,14 +145,21 @@ def _asked(job: Job) -> tuple[str, list[list[dict[str, Tensor]]]]:
     inputs = "calibration rows" if rows else "random tokens" if job.model.main_input_name == "input_ids" else "noise"
     groups = [rows or _random_rows(job.model, TOKENS)]
     if job.task == "causal_lm":  # one token is what a generator computes most of the time, and has kernels of its own
-        groups.append(_random_rows(job.model, 1))
+        first = [{name: values[:, :1] for name, values in row.items()} for row in rows]
+        groups.append(first or _random_rows(job.model, 1))
     return inputs, groups
 
 
 def _single_rows(batches: Sequence[Mapping[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+    """Rows without their padding, of which a quantized model may say anything."""
     for batch in batches:
+        mask = batch.get("attention_mask")
         for i in range(len(next(iter(batch.values())))):
-            yield {name: values[i : i + 1] for name, values in batch.items()}
+            row = {name: values[i : i + 1] for name, values in batch.items()}
+            if mask is not None:
+                kept = mask[i] != 0
+                row = {name: v[:, kept] if v.shape[1:] == kept.shape else v for name, v in row.items()}
+            yield row
 
 
 def _random_rows(model: PreTrainedModel, tokens: int) -> list[dict[str, Tensor]]:

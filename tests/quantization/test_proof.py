@@ -60,6 +60,25 @@ def test_a_generator_that_fails_on_single_tokens_is_found(tmp_path, monkeypatch)
         prove(job, Made({}), "copy")
 
 
+def test_padding_of_calibration_rows_is_not_held_to_anything(tmp_path, monkeypatch):
+    model = to_float(tiny_model("llama", num_hidden_layers=1))
+    model.save_pretrained(tmp_path)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [1, 1, 0, 0, 0]])
+    batch = {"input_ids": torch.arange(5, 20).view(3, 5), "attention_mask": mask}
+    asked = []
+
+    def remember(folder, rows, *_):
+        asked.extend(rows)
+        return [{"logits": answers_of(model, row, "causal_lm")[0]} for row in rows]
+
+    monkeypatch.setattr(proof, "fresh_answers", remember)
+    job = Job(model, "causal_lm", tmp_path, lambda stage: None, calibration=(batch,))
+    prove(job, Made({}), "copy")
+    ids = [row["input_ids"].tolist() for row in asked]
+    assert ids == [[[5, 6, 7, 8, 9]], [[12, 13, 14]], [[15, 16]], [[5]], [[12]], [[15]]]  # none beyond their ranges
+    assert all(row["attention_mask"].all() for row in asked)
+
+
 def test_the_error_is_relative(outputs):
     assert check_answers([1.25 * output for output in outputs], outputs, "onnx-int8") == pytest.approx(0.25, abs=1e-5)
 
