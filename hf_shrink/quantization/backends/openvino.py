@@ -174,7 +174,7 @@ def _make(job: Job, method: str, options: Mapping[str, Any], settings: Settings)
     if share > MOSTLY_FLOAT:
         warnings.warn(
             f"{share:.0%} of the weights of {type(job.model).__name__} stay in float: {method} packs products, "
-            "convolutions and embeddings, and this architecture has most of its weights elsewhere.",
+            "convolutions and embeddings, and most of them lie elsewhere or are ignored.",
             stacklevel=3,
         )
     return Made({"options": dict(options), "float_share": round(share, 4)})
