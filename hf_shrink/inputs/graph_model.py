@@ -147,7 +147,8 @@ class GraphModel(ABC):
                 f"`model` must be a language model with a cache to generate, got {self.file.name}, which takes "
                 f"{list(self.inputs)}. Export one with quantize()."
             )
-        return GraphGenerator(self).generate(inputs, **options)
+        generator: Any = GraphGenerator(self)
+        return generator.generate(inputs, **options)
 
     def eval(self) -> "GraphModel":
         """Do nothing: a graph has no training mode.

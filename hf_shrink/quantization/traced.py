@@ -70,12 +70,15 @@ def trace(model: PreTrainedModel, task: str) -> Traced:
     module = module_of(model, task)
     if task != "causal_lm":
         sample = sample_rows(model, ROWS, TOKENS)
-        axes = {name: TOKEN_AXES if value.ndim == 2 else ROW_AXIS for name, value in sample.items()}
-        return Traced(module, dict(sample), axes, list(sample), list(OUTPUTS[task]))
+        free = {name: TOKEN_AXES if value.ndim == 2 else ROW_AXIS for name, value in sample.items()}
+        return Traced(module, dict(sample), free, list(sample), list(OUTPUTS[task]))
     feed = with_past(model, sample_rows(model, ROWS, TOKENS))
     nested = _nested(feed)
-    axes = {name: TOKEN_AXES for name in nested} | {"attention_mask": MASK_AXES}
-    axes["past_key_values"] = tuple((PAST_AXES, PAST_AXES) for _ in nested["past_key_values"])
+    axes = {
+        **dict.fromkeys(nested, TOKEN_AXES),
+        "attention_mask": MASK_AXES,
+        "past_key_values": tuple((PAST_AXES, PAST_AXES) for _ in nested["past_key_values"]),
+    }
     presents = [name.replace(PAST, PRESENT) for name in feed if name.startswith(PAST)]
     return Traced(module, nested, axes, list(feed), [*OUTPUTS[task], *presents])
 
@@ -178,7 +181,10 @@ def with_past(model: PreTrainedModel, sample: Mapping[str, Tensor], past: int | 
     cache = DynamicCache()
     with torch.no_grad():
         model(input_ids=ids[:, :read], attention_mask=mask[:, :read], past_key_values=cache, use_cache=True)
-    if not cache.layers or any(not isinstance(layer.keys, Tensor) for layer in cache.layers):
+    layers: list[Any] = list(cache.layers)
+    if not layers or any(
+        not isinstance(vars(layer).get("keys"), Tensor) for layer in layers
+    ):  # as of linear attention
         raise ShrinkError(
             f"`model` must keep keys and values of earlier tokens to become a graph that generates, but "
             f"{type(model).__name__} does not. Quantize another architecture, or with a method of bitsandbytes."
@@ -186,7 +192,7 @@ def with_past(model: PreTrainedModel, sample: Mapping[str, Tensor], past: int | 
     feed = {"input_ids": ids[:, split:], "attention_mask": mask}
     if "position_ids" in inspect.signature(model.forward).parameters:
         feed["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[:, split:]
-    for i, layer in enumerate(cache.layers):
+    for i, layer in enumerate(layers):
         feed[f"{PAST}{i}.key"], feed[f"{PAST}{i}.value"] = layer.keys[:, :, :split], layer.values[:, :, :split]
     return feed
 
