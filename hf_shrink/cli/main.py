@@ -39,7 +39,7 @@ COMMANDS = (
 )
 for module in COMMANDS:
     module.register(app)
-CHATTY = ("torchao", "torch.utils._pytree")  # importing transformers loads torchao, which tells what it lacks of a GPU
+CHATTY = ("torchao", "bitsandbytes", "torch.utils._pytree")  # loaded by transformers; they say what is not there
 
 
 @app.callback()
