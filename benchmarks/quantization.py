@@ -62,7 +62,7 @@ from hf_shrink.quantization.float_graph import export_float_graph, to_float
 
 RESULTS = Path(__file__).parent / "results" / "quantization.json"
 FLOAT = "PyTorch fp32"
-GENERATORS = ("stories260k", "smollm2")
+GENERATORS = {"stories260k": 200, "smollm2": 24}  # and the texts that each writes to be calibrated or judged on
 GENERATED = 48  # tokens
 SHAPES = {"1x32": (1, 32, 60), "1x128": (1, 128, 40), "32x32": (32, 32, 12), "32x128": (32, 128, 6)}
 PICTURES = {"1": (1, 1, 60), "32": (32, 1, 12)}
@@ -70,7 +70,6 @@ METRICS = {"wnut17": "seqeval_f1", "xquad_en": "agreement", **dict.fromkeys(GENE
 READ = {"token_classification": 128, "question_answering": 384}  # tokens
 DIVERGENCE_ROWS = 256
 LABELS = ("labels", "start_positions", "end_positions")
-WRITTEN = 200  # texts of the language model
 
 
 @dataclass(frozen=True)
@@ -166,11 +165,13 @@ def _language_model(name: str, folder: Path, work: Path) -> Bench:
     if not written.exists():
         written.parent.mkdir(parents=True, exist_ok=True)
         model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-        start = torch.full((2 * WRITTEN, 1), model.config.bos_token_id)
+        count = GENERATORS[name]
+        start = torch.full((2 * count, 1), model.config.bos_token_id)
         tokens = model.generate(start, do_sample=True, max_new_tokens=200, pad_token_id=model.config.eos_token_id)
         Dataset.from_dict({"text": tokenizer.batch_decode(tokens, skip_special_tokens=True)}).to_parquet(written)
     rows = load_rows(written)
-    return Bench(name, folder, rows.select(range(WRITTEN)), rows.select(range(WRITTEN, 2 * WRITTEN)))
+    half = len(rows) // 2
+    return Bench(name, folder, rows.select(range(half)), rows.select(range(half, len(rows))))
 
 
 def peers(bench: Bench, work: Path) -> Iterator[tuple[str, Any]]:
@@ -266,11 +267,18 @@ def share(equal: np.ndarray, choices: np.ndarray) -> float:
     return float(equal[counted].mean())
 
 
+def shapes_of(bench: Bench) -> dict[str, tuple[int, int, int]]:
+    """Rows, tokens a row and passes that are timed; a language model of some size reads one row at a time."""
+    if bench.name == "digits8x8":
+        return PICTURES
+    return {name: shape for name, shape in SHAPES.items() if bench.name != "smollm2" or shape[0] == 1}
+
+
 def latencies(bench: Bench, models: dict[str, Any], threads: int) -> dict[str, dict[str, float]]:
     """Median milliseconds of each model and shape, in turns."""
     loaded = [load_model(model) for model in models.values()]
     found: dict[str, dict[str, float]] = {name: {} for name in models}
-    for shape, (rows, tokens, runs) in (PICTURES if bench.name == "digits8x8" else SHAPES).items():
+    for shape, (rows, tokens, runs) in shapes_of(bench).items():
         measured = measure_latencies(
             loaded, batch_size=rows, sequence_length=tokens, threads=threads, runs=runs, warmup=3
         )

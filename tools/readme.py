@@ -251,6 +251,8 @@ def _speed(original: dict, measured: dict, shape: str) -> str:
 
 
 def _shape(shape: str) -> str:
+    if shape == "generate":
+        return "a token generated"
     rows, _, tokens = shape.partition("x")
     return f"{rows} × {tokens}" if tokens else f"{rows} pictures" if rows != "1" else "1 picture"
 
