@@ -332,6 +332,11 @@ def run(bench: Bench, work: Path, options: argparse.Namespace, before: dict) -> 
     }
 
 
+def results_so_far() -> dict:
+    """What was measured before, of all sets."""
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+
 def main() -> None:
     """Run what is asked for, and keep what was measured before."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -345,10 +350,10 @@ def main() -> None:
     options = parser.parse_args()
     for name in options.sets:
         bench = make_bench(name, options.data_dir, options.work_dir, options.causal_lm)
-        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        results[name] = run(bench, options.work_dir, options, results.get(name, {}))
+        found = run(bench, options.work_dir, options, results_so_far().get(name, {}))
+        results = {**results_so_far(), name: found}  # read again: another set may be done by now
         RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-        print(json.dumps(results[name], indent=2))
+        print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def _onnx(folder: Path, auto_class: str) -> Answer:
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     inputs = {node.name: node.shape for node in session.get_inputs()}
     outputs = [node.name for node in session.get_outputs()]
-    stock = _optimum(folder, auto_class)
+    stock = _optimum(folder, auto_class, inputs)
 
     def answer(row: Row) -> Row:
         answers = dict(zip(outputs, session.run(None, _feed(inputs, row)), strict=True))
@@ -64,8 +64,8 @@ def _onnx(folder: Path, auto_class: str) -> Answer:
     return answer
 
 
-def _optimum(folder: Path, auto_class: str) -> Answer | None:
-    """Optimum's class for such folders; None where it is not installed, or not for this transformers."""
+def _optimum(folder: Path, auto_class: str, inputs: Mapping[str, Any]) -> Answer | None:
+    """Optimum's class for such folders; None where it is not installed, or does not serve them."""
     try:
         import optimum.onnxruntime
         import torch
@@ -73,6 +73,10 @@ def _optimum(folder: Path, auto_class: str) -> Answer | None:
         return None
     name = "ORTModelForFeatureExtraction" if auto_class == "AutoModel" else auto_class.replace("Auto", "ORT", 1)
     model = getattr(optimum.onnxruntime, name).from_pretrained(folder)
+    past = inputs.get("past_key_values.0.key")
+    # optimum-onnx 0.1 works out the size of a head, and takes no word of the config for it but of some families.
+    if past is not None and vars(model)["embed_size_per_head"] != past[3]:
+        return None
 
     def answer(row: Row) -> Row:
         outputs = model(**{name: torch.from_numpy(values) for name, values in row.items()})
