@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 
@@ -77,6 +79,20 @@ def test_padding_of_calibration_rows_is_not_held_to_anything(tmp_path, monkeypat
     ids = [row["input_ids"].tolist() for row in asked]
     assert ids == [[[5, 6, 7, 8, 9]], [[12, 13, 14]], [[15, 16]], [[5]], [[12]], [[15]]]  # none beyond their ranges
     assert all(row["attention_mask"].all() for row in asked)
+
+
+@pytest.mark.parametrize(("scale", "told"), [(1.25, True), (1.05, False)])
+def test_answers_that_are_far_off_are_told(job, monkeypatch, scale, told):
+    def shifted(folder, rows, *_):
+        return [{"logits": scale * answers_of(job.model, row, TASK)[0]} for row in rows]
+
+    monkeypatch.setattr(proof, "fresh_answers", shifted)
+    monkeypatch.setattr(proof, "check_reload", lambda *_: 0.0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        prove(job, Made({}), "copy")
+    said = "After copy the answers of BertForSequenceClassification to random tokens are off by 25%. Measure it"
+    assert any(str(warning.message).startswith(said) for warning in caught) == told
 
 
 def test_the_error_is_relative(outputs):
