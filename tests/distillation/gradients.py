@@ -8,12 +8,12 @@ from safetensors.torch import load_file
 from tests.processes import run_processes
 
 
-def assert_same_gradient(one, other, tolerance=1e-6):
+def assert_same_gradient(one, other, tolerance=2e-6):
+    """Sums in fp32 differ by their order, and that by the processor; the more, the larger the numbers are."""
     assert one.keys() == other.keys()
     for name in one:
-        torch.testing.assert_close(
-            one[name], other[name], rtol=1e-5, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
-        )
+        atol = tolerance * max(1.0, one[name].abs().max().item())
+        torch.testing.assert_close(one[name], other[name], rtol=1e-5, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def in_processes(count, folder, *arguments, module="tests.distillation.one_step"):

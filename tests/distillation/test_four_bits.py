@@ -94,9 +94,9 @@ def test_a_4_bit_teacher_says_what_its_dequantized_twin_says_and_gets_no_gradien
     arguments = {"alpha": 1.0, "max_steps": 1, "max_grad_norm": 0, "disable_dropout": True}
     terms = []
     for teacher in (load_model(folders / "nf4"), load_model(folders / "nf4").dequantize().float()):
-        before = {name: p.clone() for name, p in teacher.state_dict().items()}
+        before = answers(teacher)  # bitsandbytes may lay the weights out anew as it answers
         trainer = train(CASE.student(), tmp_path, teacher_model=teacher, arguments=arguments)
         assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
-        assert all(torch.equal(before[name], p) for name, p in teacher.state_dict().items())
+        assert torch.equal(before, answers(teacher))
         terms.append(losses(trainer, "kd_loss")[0])
     assert 0 < terms[0] == pytest.approx(terms[1], rel=0.02)
