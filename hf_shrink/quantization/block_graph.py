@@ -7,13 +7,28 @@ from typing import Any
 
 import numpy as np
 
-from hf_shrink.errors import require
+from hf_shrink.errors import ShrinkError, require
 from hf_shrink.quantization.blocks import INT4, INT7, Bytes, Floats, pack, round_blocks
 from hf_shrink.quantization.embedding_rows import drop_unused, gathers_rows, is_table, replace
 from hf_shrink.quantization.node_names import module_of
 
 DOMAIN = "com.microsoft"  # ONNX Runtime's own operators
+GROUP_SIZES = (16, 32, 64, 128, 256)  # what its kernels take
 INTEGER_PRODUCTS = 4  # the level of accuracy at which activations get 8 bits, a scale for each block of a row
+
+
+def check_group_size(group_size: int, advice: str) -> None:
+    """Refuse a size that ONNX Runtime has no kernel for.
+
+    Args:
+        group_size: Weights of a row that share a scale.
+        advice: What to take instead, as a sentence.
+
+    Raises:
+        ShrinkError: If there is none.
+    """
+    if isinstance(group_size, bool) or group_size not in GROUP_SIZES:
+        raise ShrinkError(f"`group_size` must be one of {list(GROUP_SIZES)}, got {group_size!r}. {advice}")
 
 
 def quantize_blocks(

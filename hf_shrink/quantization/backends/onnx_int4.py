@@ -4,12 +4,11 @@ from typing import Any
 
 from hf_shrink.errors import ShrinkError, require
 from hf_shrink.quantization.backends import QUANTIZERS
-from hf_shrink.quantization.block_graph import quantize_blocks
-from hf_shrink.quantization.float_graph import OUTPUTS, float_graph_of
+from hf_shrink.quantization.block_graph import check_group_size, quantize_blocks
+from hf_shrink.quantization.float_graph import float_graph_of
 from hf_shrink.quantization.formats import Format
 from hf_shrink.quantization.job import Job, Made
-
-GROUP_SIZES = (16, 32, 64, 128, 256)  # what ONNX Runtime's kernels take
+from hf_shrink.quantization.traced import OUTPUTS
 
 
 @QUANTIZERS.add(
@@ -47,9 +46,6 @@ def onnx_int4(job: Job, *, group_size: int = 32, symmetric: bool = False) -> Mad
 
 
 def _check(group_size: int, symmetric: bool) -> None:
-    if isinstance(group_size, bool) or group_size not in GROUP_SIZES:
-        raise ShrinkError(
-            f"`group_size` must be one of {list(GROUP_SIZES)}, got {group_size!r}. 32 keeps most for few bytes."
-        )
+    check_group_size(group_size, "32 keeps most for few bytes.")
     if not isinstance(symmetric, bool):
         raise ShrinkError(f"`symmetric` must be True or False, got {symmetric!r}. False keeps more.")

@@ -2,15 +2,13 @@
 
 from typing import Any
 
-from hf_shrink.errors import ShrinkError, require
+from hf_shrink.errors import require
 from hf_shrink.quantization.backends import QUANTIZERS
-from hf_shrink.quantization.block_graph import quantize_blocks
+from hf_shrink.quantization.block_graph import check_group_size, quantize_blocks
 from hf_shrink.quantization.float_graph import float_graph_of
 from hf_shrink.quantization.formats import Format
 from hf_shrink.quantization.job import Job, Made
 from hf_shrink.quantization.traced import OUTPUTS
-
-GROUP_SIZES = (16, 32, 64, 128, 256)  # what ONNX Runtime's kernels take
 
 
 @QUANTIZERS.add(
@@ -36,12 +34,8 @@ def onnx_int8_block(job: Job, *, group_size: int = 64) -> Made:
 
     Returns:
         The options.
-
-    Raises:
-        ShrinkError: If ONNX Runtime has no kernel for the group size.
     """
-    if isinstance(group_size, bool) or group_size not in GROUP_SIZES:
-        raise ShrinkError(f"`group_size` must be one of {list(GROUP_SIZES)}, got {group_size!r}. 64 fits most widths.")
+    check_group_size(group_size, "64 divides the widths of most models.")
     job.step("export")
     onnx = require("onnx", extra="onnx")
     graph: Any = onnx.load(float_graph_of(job))

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from hf_shrink.quantization.backends import QUANTIZERS, onnx_runtime
-from hf_shrink.quantization.backends.onnx_runtime import onnx_int8
+from hf_shrink.quantization import backends
+from hf_shrink.quantization.backends import QUANTIZERS
+from hf_shrink.quantization.backends.onnx_int8 import OPTIONS, onnx_int8
 from hf_shrink.quantization.float_graph import to_float
 from hf_shrink.quantization.job import Job
 from tests.models import tiny_bert_classifier
@@ -84,11 +85,11 @@ def test_what_is_ignored_stays_in_float(make_job, module):
 
 
 def test_weights_that_stay_in_float_are_told(make_job, monkeypatch):
-    monkeypatch.setattr(onnx_runtime, "MOSTLY_FLOAT", 0.0)
+    monkeypatch.setattr(backends.onnx_int8, "MOSTLY_FLOAT", 0.0)
     steps = []
     job = make_job("told", step=steps.append)
     with pytest.warns(UserWarning, match="% of the weights of BertForSequenceClassification stay in float"):
         said = onnx_int8(job).record
     assert len(steps) == QUANTIZERS["onnx-int8"].facts["stages"]
     assert 0 < said["float_share"] < 0.2
-    assert said["options"] == onnx_runtime.OPTIONS
+    assert said["options"] == OPTIONS

@@ -7,12 +7,13 @@ from typing import Any
 from hf_shrink.errors import require
 from hf_shrink.quantization.backends import QUANTIZERS
 from hf_shrink.quantization.embedding_rows import quantize_embedding_rows
-from hf_shrink.quantization.float_graph import OUTPUTS, float_graph_of
+from hf_shrink.quantization.float_graph import float_graph_of
 from hf_shrink.quantization.formats import Format
 from hf_shrink.quantization.job import Job, Made
 from hf_shrink.quantization.node_names import nodes_of
 from hf_shrink.quantization.silence import quiet
 from hf_shrink.quantization.tied_heads import quantize_tied_heads
+from hf_shrink.quantization.traced import OUTPUTS
 
 OPTIONS = {
     "weights": "int8",

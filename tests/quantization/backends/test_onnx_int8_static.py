@@ -8,8 +8,8 @@ from transformers import AlbertConfig, AlbertForSequenceClassification
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.quantization import QUANTIZERS, quantize
-from hf_shrink.quantization.backends.onnx_runtime import onnx_int8
-from hf_shrink.quantization.backends.onnx_static import onnx_int8_static
+from hf_shrink.quantization.backends.onnx_int8 import onnx_int8
+from hf_shrink.quantization.backends.onnx_int8_static import onnx_int8_static
 from hf_shrink.quantization.float_graph import to_float
 from hf_shrink.quantization.job import Job
 from hf_shrink.quantization.node_names import module_of
