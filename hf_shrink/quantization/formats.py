@@ -17,6 +17,7 @@ class Format:
             "block" that of each group of a row, "static" over calibration rows before; None leaves them in float.
         scale_bits: Of one scale; a zero point beside it takes as many bits as a weight.
         float_bits: Of what stays in float.
+        tied_once: Whether a weight that an embedding and a head share stands in the file once.
     """
 
     bits: int
@@ -26,3 +27,4 @@ class Format:
     activations: Literal["dynamic", "block", "static"] | None
     scale_bits: int = 32
     float_bits: int = 32
+    tied_once: bool = True

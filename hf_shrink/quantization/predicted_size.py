@@ -18,17 +18,18 @@ def predict_bytes(model: PreTrainedModel, numbers: Format, ignore: Collection[st
         ignore: Full names of modules that stay in float.
 
     Returns:
-        Bytes. A weight that an embedding and a head share is counted once for each of its two forms: rows that are
-        gathered, and a matrix that is multiplied with.
+        Bytes. A weight that an embedding and a head share is counted once, or twice where the method stores it as rows
+        that are gathered and as a matrix that is multiplied with.
     """
-    bits, seen = 0, set()
+    bits, seen = 0, set()  # modules of an embedding come before those of a head
     for name, module in model.named_modules():
         kind = _kind(module) if name not in ignore else None
         for parameter_name, parameter in module.named_parameters(recurse=False):
             stored = kind if parameter_name == "weight" else None
-            if (id(parameter), stored) in seen:
+            form = None if numbers.tied_once else stored
+            if (id(parameter), form) in seen:
                 continue
-            seen.add((id(parameter), stored))
+            seen.add((id(parameter), form))
             inputs = parameter.shape[0] if isinstance(module, Conv1D) else parameter.shape[-1]
             bits += _bits(parameter.numel(), inputs, stored, numbers)
     return -(-bits // 8)

@@ -40,7 +40,7 @@ Feed = dict[str, NDArray[Any]]
     extra="optimum",
     libraries=LIBRARIES,
     stages=2,
-    format=Format(bits=8, group_size=None, symmetric=False, embedding_bits=8, activations="dynamic"),
+    format=Format(bits=8, group_size=None, symmetric=False, embedding_bits=8, activations="dynamic", tied_once=False),
     calibrated=False,
     tasks=tuple(EXPORTED),
 )
@@ -77,7 +77,7 @@ def optimum_int8(job: Job) -> Made:
     extra="optimum",
     libraries=LIBRARIES,
     stages=3,
-    format=Format(bits=8, group_size=None, symmetric=True, embedding_bits=8, activations="static"),
+    format=Format(bits=8, group_size=None, symmetric=True, embedding_bits=8, activations="static", tied_once=False),
     calibrated=True,
     tasks=tuple(EXPORTED),
 )
