@@ -1,4 +1,4 @@
-"""Model quantization: 8-bit export that is proved to load."""
+"""Model quantization: 8- and 4-bit export that is proved to load, and training for few bits."""
 
 from hf_shrink.lazy import lazy_exports
 
