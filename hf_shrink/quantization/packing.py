@@ -10,8 +10,19 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.tasks import PROBLEM_TYPES
 from hf_shrink.quantization.job import Job
 
+PACKED_TASKS = (
+    *PROBLEM_TYPES,
+    "token_classification",
+    "question_answering",
+    "causal_lm",
+    "seq2seq_lm",
+    "masked_lm",
+    "feature_extraction",
+    "image_classification",
+)
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
     {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 )

@@ -7,22 +7,12 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from hf_shrink.errors import ShrinkError
-from hf_shrink.inputs.tasks import PROBLEM_TYPES
 from hf_shrink.quantization.backends import QUANTIZERS
 from hf_shrink.quantization.formats import Format
 from hf_shrink.quantization.heads import head_names
 from hf_shrink.quantization.job import Job, Made
-from hf_shrink.quantization.packing import dtype_of, pack
+from hf_shrink.quantization.packing import PACKED_TASKS, dtype_of, pack
 
-OTHER_TASKS = (
-    "token_classification",
-    "question_answering",
-    "causal_lm",
-    "seq2seq_lm",
-    "masked_lm",
-    "feature_extraction",
-    "image_classification",
-)
 GROUP = 64  # weights that share a scale in 4 bits
 ROWS = 32  # outputs that the kernel for AVX512-BF16 takes at a time
 FACTS: dict[str, Any] = {
@@ -30,7 +20,7 @@ FACTS: dict[str, Any] = {
     "libraries": ("bitsandbytes",),
     "stages": 2,
     "calibrated": False,
-    "tasks": (*PROBLEM_TYPES, *OTHER_TASKS),
+    "tasks": PACKED_TASKS,
 }
 FOUR_BITS = Format(
     bits=4, group_size=GROUP, symmetric=True, embedding_bits=16, activations=None, scale_bits=8, float_bits=16

@@ -7,29 +7,19 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_shrink.errors import ShrinkError, require
-from hf_shrink.inputs.tasks import PROBLEM_TYPES
 from hf_shrink.quantization.backends import QUANTIZERS
 from hf_shrink.quantization.formats import Format
 from hf_shrink.quantization.heads import head_names
 from hf_shrink.quantization.job import Job, Made
-from hf_shrink.quantization.packing import dtype_of, pack
+from hf_shrink.quantization.packing import PACKED_TASKS, dtype_of, pack
 
 PAPER = "https://github.com/pytorch/ao/blob/main/torchao/quantization/README.md"
-OTHER_TASKS = (
-    "token_classification",
-    "question_answering",
-    "causal_lm",
-    "seq2seq_lm",
-    "masked_lm",
-    "feature_extraction",
-    "image_classification",
-)
 FACTS: dict[str, Any] = {
     "extra": "torchao",
     "libraries": ("torchao",),
     "stages": 2,
     "calibrated": False,
-    "tasks": (*PROBLEM_TYPES, *OTHER_TASKS),
+    "tasks": PACKED_TASKS,
 }
 # Its 4 bits are not among the methods: what they are stored as on a CPU takes a byte a weight.
 
@@ -41,7 +31,7 @@ FACTS: dict[str, Any] = {
     **FACTS,
 )
 def torchao_int8(job: Job, *, dtype: str = "bfloat16") -> Made:
-    """Weights in int8, activations in float: the closest to the float model, for memory and not for speed.
+    """Weights in int8, activations in float: the closest to the float model.
 
     Heads and embeddings stay in float, so that a small encoder stays larger than as a graph.
 
