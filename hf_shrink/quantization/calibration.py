@@ -25,7 +25,7 @@ from hf_shrink.inputs.encoding import IGNORED
 from hf_shrink.inputs.positions import max_positions
 from hf_shrink.inputs.rows import CLASSIFIERS, TARGETS, UNLABELLED
 from hf_shrink.inputs.tasks import find_task, inner_model, model_config
-from hf_shrink.registry import Method, Registry
+from hf_shrink.registry import Method
 
 Batch = Mapping[str, Tensor]
 CLASSES = (*CLASSIFIERS, "audio_classification")
@@ -46,19 +46,18 @@ class CalibrationSet:
     record: Mapping[str, Any]
 
 
-def require_calibration(method: Method, dataset: Any, methods: Registry) -> None:
+def require_calibration(method: Method, dataset: Any, others: Sequence[str]) -> None:
     """Refuse a method that reads rows where there are none.
 
     Args:
         method: What was asked for.
         dataset: What was given for it.
-        methods: All methods, for the message.
+        others: Names of methods that can be run without rows, for the message.
 
     Raises:
         ShrinkError: If the method is calibrated, and no dataset was given.
     """
     if dataset is None and needs_rows(method):
-        others = [name for name in methods if not needs_rows(methods[name])]
         raise ShrinkError(
             f"`calibration_dataset` must be given for {method.name}, which finds the ranges of the activations on "
             f"rows, got None. Give some hundred rows like those that the model is for, or choose one of {others}."

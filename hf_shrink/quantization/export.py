@@ -23,7 +23,7 @@ from hf_shrink.inputs.models import base_folder, load_model, load_processing_cla
 from hf_shrink.inputs.tasks import PROBLEM_TYPES, find_task, inner_model
 from hf_shrink.quantization.artifact import RECORD, QuantizedArtifact
 from hf_shrink.quantization.attempts import Attempt, check_goal, keep_accuracy
-from hf_shrink.quantization.automatic import cheaper_methods, choose_method
+from hf_shrink.quantization.automatic import cheaper_methods, choose_method, usable_methods
 from hf_shrink.quantization.backends import QUANTIZERS
 from hf_shrink.quantization.calibration import require_calibration
 from hf_shrink.quantization.float_graph import to_float
@@ -101,7 +101,7 @@ def quantize(
         preference = choose_method(found, calibrated=calibration_dataset is not None)
         chosen, facts = _resolve(preference.method, options), {"chosen_because": preference.reason}
     _check_task(chosen, found)
-    require_calibration(chosen, calibration_dataset, QUANTIZERS)
+    require_calibration(chosen, calibration_dataset, usable_methods(found, calibrated=False))
     float_model = to_float(copy.deepcopy(loaded) if loaded is model else loaded)
     _describe(float_model, task)
     kept, known = _check_ignore(float_model, ignore or ()), read_map(sensitivity, float_model)

@@ -250,6 +250,6 @@ def test_a_calibrated_method_without_rows_is_refused():
     methods.add("dynamic", paper="https://", calibrated=False)(len)
     methods.add("static", paper="https://", calibrated=True)(len)
     with pytest.raises(ShrinkError, match=r"`calibration_dataset` must be given for static.*one of \['dynamic'\]"):
-        require_calibration(methods["static"], None, methods)
-    require_calibration(methods["dynamic"], None, methods)
-    require_calibration(methods["static"], tickets(), methods)
+        require_calibration(methods["static"], None, ["dynamic"])
+    require_calibration(methods["dynamic"], None, ["dynamic"])
+    require_calibration(methods["static"], tickets(), ["dynamic"])
