@@ -20,7 +20,7 @@ FLOORS = [  # lowest first; a module imports from its own room and from lower fl
     {"inputs"},
     {"evaluation"},
     {"hub"},
-    {"distillation", "pruning", "quantization"},
+    {"distillation", "pruning", "quantization", "dataset_distillation"},
     {"cli"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
@@ -62,7 +62,16 @@ def test_the_package_loads_no_heavy_library():
 
 
 def test_every_public_name_loads():
-    for package in ("distillation", "evaluation", "hub", "quantization", "architectures", "inputs"):
+    for package in (
+        "architectures",
+        "dataset_distillation",
+        "distillation",
+        "evaluation",
+        "hub",
+        "inputs",
+        "pruning",
+        "quantization",
+    ):
         module = __import__(f"hf_shrink.{package}", fromlist=["__all__"])
         for name in module.__all__:
             assert getattr(module, name) is not None
