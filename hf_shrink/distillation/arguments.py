@@ -6,9 +6,9 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_shrink.distillation.losses import LOSSES
-from hf_shrink.distillation.pooling import POOLINGS
 from hf_shrink.distillation.presets import PRESETS
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.pooling import POOLINGS
 from hf_shrink.inputs.tasks import check_task
 
 FEATURE_LOSSES = {"hidden_loss": "hidden", "attention_loss": "attention", "relation_loss": "relations"}

@@ -20,7 +20,7 @@ from hf_shrink.distillation.cache_columns import (
     unpack,
 )
 from hf_shrink.distillation.cache_push import push_cache
-from hf_shrink.distillation.cache_settings import CacheSettings, tokenizer_fingerprint
+from hf_shrink.distillation.cache_settings import CacheSettings
 from hf_shrink.distillation.key_index import KeyIndex
 from hf_shrink.distillation.row_keys import RowReader
 from hf_shrink.distillation.teacher import Taught
@@ -28,6 +28,7 @@ from hf_shrink.distillation.token_packing import Likeliest, TokenPacking, packin
 from hf_shrink.distillation.views import HIDDEN_SPAN
 from hf_shrink.errors import ShrinkError
 from hf_shrink.hub.snapshot import download
+from hf_shrink.inputs.fingerprints import tokenizer_fingerprint
 from hf_shrink.inputs.remote import LOAD_ERRORS, explain_hub_error, looks_like_path
 
 # What `collate` adds to a batch; ids and tail where the scores are those of the likeliest tokens alone.

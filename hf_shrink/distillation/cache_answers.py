@@ -18,12 +18,12 @@ from hf_shrink.distillation.cache_columns import (
     pack_as,
 )
 from hf_shrink.distillation.hidden import depth_and_width
-from hf_shrink.distillation.pooling import POOLINGS, pooling_of
 from hf_shrink.distillation.row_keys import RowReader
 from hf_shrink.distillation.teacher import Teacher, config_of
 from hf_shrink.distillation.token_packing import TokenPacking, packing_of
 from hf_shrink.distillation.views import View, view_of
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.pooling import POOLINGS, pooling_of
 from hf_shrink.inputs.tasks import inner_model
 
 

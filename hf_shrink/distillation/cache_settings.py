@@ -1,15 +1,10 @@
 """What a teacher's cache was made with: enough to tell whether more rows, or a student, fit to it."""
 
-import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from hf_shrink.errors import ShrinkError
 
@@ -108,38 +103,3 @@ class CacheSettings:
                 f"`output_dir` must be a new folder or a cache of the same teacher and settings, but {folder} was "
                 f"made with others ({self.teacher}): {'; '.join(pairs)[:600]}. Choose another folder."
             )
-
-
-def weights_fingerprint(model: nn.Module) -> str:
-    """Hash all that a model has learned.
-
-    Args:
-        model: The teacher. Weights that accelerate keeps on disk count by name and shape only.
-
-    Returns:
-        32 hexadecimal digits.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(model.state_dict().items()):
-        if isinstance(tensor, Tensor):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-            if not tensor.is_meta:
-                digest.update(tensor.detach().reshape(-1).contiguous().view(torch.uint8).cpu().numpy().data)
-    return digest.hexdigest()
-
-
-def tokenizer_fingerprint(processing_class: Any) -> str | None:
-    """Hash a vocabulary.
-
-    Args:
-        processing_class: Tokenizer, processor or image processor.
-
-    Returns:
-        32 hexadecimal digits; None where there is no tokenizer.
-    """
-    if isinstance(processing_class, ProcessorMixin):
-        processing_class = vars(processing_class).get("tokenizer")  # some have none
-    if not isinstance(processing_class, PreTrainedTokenizerBase):
-        return None
-    vocabulary = json.dumps(sorted(processing_class.get_vocab().items()))
-    return hashlib.blake2b(vocabulary.encode(), digest_size=16).hexdigest()

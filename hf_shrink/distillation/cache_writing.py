@@ -19,13 +19,14 @@ from tqdm.auto import tqdm
 from hf_shrink.distillation.cache import TeacherCache
 from hf_shrink.distillation.cache_answers import Answering, make_answering
 from hf_shrink.distillation.cache_columns import FOLDER, KEY_COLUMN, PartWriter, open_parts, part_files
-from hf_shrink.distillation.cache_settings import FILE, CacheSettings, tokenizer_fingerprint, weights_fingerprint
+from hf_shrink.distillation.cache_settings import FILE, CacheSettings
 from hf_shrink.distillation.key_index import KeyIndex, SeenKeys
 from hf_shrink.distillation.row_keys import RowReader
 from hf_shrink.distillation.teacher import config_of
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.columns import TOKENIZED
 from hf_shrink.inputs.datasets import load_rows
+from hf_shrink.inputs.fingerprints import tokenizer_fingerprint, weights_fingerprint
 from hf_shrink.inputs.models import load_model, load_processing_class, model_name
 from hf_shrink.inputs.rows import default_collator, row_batches, tokenize_rows
 from hf_shrink.inputs.tasks import find_task, inner_model

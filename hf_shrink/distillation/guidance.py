@@ -13,11 +13,11 @@ from hf_shrink.distillation.arguments import DistillationTrainingArguments
 from hf_shrink.distillation.cache import TeacherCache
 from hf_shrink.distillation.features import ON_ATTENTION, Features, make_features
 from hf_shrink.distillation.losses import LOSSES
-from hf_shrink.distillation.pooling import pooling_of
 from hf_shrink.distillation.teacher import Taught, Teacher, config_of, load_teacher, tokenizer_in
 from hf_shrink.distillation.token_packing import VOCABULARY_TASKS
 from hf_shrink.distillation.views import Reading, View, view_of
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.pooling import pooling_of
 from hf_shrink.inputs.tasks import find_task
 from hf_shrink.registry import Method
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from hf_shrink.distillation.pooling import pool
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.pooling import pool
 
 Pairs = tuple[tuple[int, int], ...]
 LAYER_MAPS = ("uniform", "last", "skip")

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from hf_shrink.distillation.pooling import pool
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.encoding import IGNORED
+from hf_shrink.inputs.pooling import pool
 from hf_shrink.inputs.tasks import PROBLEM_TYPES
 
 Batch = Mapping[str, Any]

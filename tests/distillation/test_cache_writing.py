@@ -11,9 +11,9 @@ from transformers import DataCollatorForLanguageModeling
 from hf_shrink.distillation import cache_writing
 from hf_shrink.distillation.cache import TeacherCache
 from hf_shrink.distillation.cache_columns import open_parts, part_files
-from hf_shrink.distillation.cache_settings import weights_fingerprint
 from hf_shrink.distillation.cache_writing import cache_teacher
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.fingerprints import weights_fingerprint
 from tests.distillation.caching import TASK, CountedForwards, make_cache
 from tests.distillation.gradients import in_processes
 from tests.distillation.tasks import CLASSES, TASK_CASES, TEXTS

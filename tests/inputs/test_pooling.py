@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from hf_shrink.distillation.pooling import POOLINGS, pool, pooling_of
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.pooling import POOLINGS, pool, pooling_of
 
 STATES = torch.tensor([[[1.0, -4.0], [3.0, 2.0], [8.0, 8.0]]])  # (1, 3, 2); the last token is padding
 EXPECTED = {"mean": [2.0, -1.0], "max": [3.0, 2.0], "cls": [1.0, -4.0], "last": [3.0, 2.0]}
