@@ -1,0 +1,124 @@
+"""k-means."""
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from hf_shrink.dataset_distillation.candidates import Candidates, Picks, as_picks
+from hf_shrink.dataset_distillation.grid import STEPS, on_grid
+from hf_shrink.dataset_distillation.selectors import SELECTORS
+
+BLOCK = 2**22  # products held at once
+ROUNDS = 32  # in which the first centres are drawn
+
+
+@SELECTORS.add("kmeans", paper="arXiv:2206.14486", reads=("embeddings",), strata=True)
+def kmeans(
+    candidates: Candidates, count: int, generator: Generator, *, iterations: int = 20, restarts: int = 3
+) -> Picks:
+    """Keep the row nearest to the centre of each of K clusters: the prototypes of k-means (Sorscher et al., 2022).
+
+    Clusters are spherical: a row belongs to the centre with the highest cosine. Their first centres are drawn far from
+    one another, as in k-means++ (Arthur & Vassilvitskii, 2007), in at most 32 rounds.
+
+    Args:
+        candidates: The rows, with `embeddings`.
+        count: K, in [1, N].
+        generator: Draws the first centres.
+        iterations: At most this many moves of the centres, at least 1.
+        restarts: The best of this many attempts is used, at least 1.
+
+    Returns:
+        K rows with the sizes and the numbers of their clusters, the largest cluster first.
+    """
+    rows = on_grid(candidates.embeddings)
+    attempts = [_cluster(rows, count, generator, iterations) for _ in range(restarts)]
+    clusters, cosines = max(attempts, key=lambda attempt: attempt[1].sum(dtype=np.float64))
+    return _medoids(clusters, cosines, count)
+
+
+def _cluster(
+    rows: NDArray[np.float32], count: int, generator: Generator, iterations: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The cluster of each row, and its product with the centre."""
+    centres = rows[_first_centres(rows, count, generator)]
+    clusters, cosines = nearest(rows, centres)
+    for _ in range(iterations):
+        centres = _means(rows, clusters, cosines, count)
+        before, (clusters, cosines) = clusters, nearest(rows, centres)
+        if np.array_equal(before, clusters):
+            break
+    return clusters, cosines
+
+
+def _first_centres(rows: NDArray[np.float32], count: int, generator: Generator) -> NDArray[np.int64]:
+    chosen = [int(generator.integers(len(rows)))]
+    cosines = np.full(len(rows), -np.inf, dtype=np.float32)
+    fresh = chosen
+    while True:
+        cosines = np.maximum(cosines, nearest(rows, rows[fresh])[1])
+        if len(chosen) == count:
+            return np.array(chosen)
+        weights = np.maximum(float(STEPS**2) - cosines, 0.0) + 1e-6  # where all rows are equal, any may follow
+        weights[chosen] = 0
+        keys = generator.exponential(size=len(rows))
+        keys = np.divide(keys, weights, out=np.full(len(rows), np.inf), where=weights > 0)
+        batch = min(-(-count // ROUNDS), count - len(chosen))
+        fresh = np.argsort(keys, kind="stable")[:batch].tolist()
+        chosen = chosen + fresh
+
+
+def nearest(rows: NDArray[np.float32], centres: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The centre with the highest product, for each row.
+
+    Args:
+        rows: Shape (N, D), on the grid.
+        centres: Shape (K, D), on the grid.
+
+    Returns:
+        Positions of the centres, the lower where two are as near, and the products; both of shape (N,).
+    """
+    found, products = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.float32)
+    step = max(BLOCK // len(centres), 1)
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step] @ centres.T
+        best = block.argmax(1)
+        found[start : start + step] = best
+        products[start : start + step] = block[np.arange(len(block)), best]
+    return found, products
+
+
+def _means(
+    rows: NDArray[np.float32], clusters: NDArray[np.int64], cosines: NDArray[np.float32], count: int
+) -> NDArray[np.float32]:
+    """Centres of the clusters, on the grid; an empty cluster starts again at one of the rows that fit worst."""
+    order = np.argsort(clusters, kind="stable")
+    sizes = np.bincount(clusters, minlength=count)
+    filled = np.flatnonzero(sizes)
+    starts = np.cumsum(sizes)[filled] - sizes[filled]
+    sums = np.add.reduceat(rows[order], starts, axis=0, dtype=np.float64)
+    lengths = np.sqrt(np.square(sums).sum(1, keepdims=True))
+    centres = np.zeros((count, rows.shape[1]), dtype=np.float32)
+    centres[filled] = np.rint(sums * (STEPS / np.maximum(lengths, 1)))
+    empty = np.flatnonzero(sizes == 0)
+    centres[empty] = rows[np.argsort(cosines, kind="stable")[: len(empty)]]
+    return centres
+
+
+def _medoids(clusters: NDArray[np.int64], cosines: NDArray[np.float32], count: int) -> Picks:
+    order = np.lexsort((-cosines, clusters))  # by cluster, the nearest to its centre first; ties by position
+    first = np.concatenate([[True], np.diff(clusters[order]) != 0])
+    medoids = order[first]
+    sizes = np.bincount(clusters, minlength=count)
+    missing = count - len(medoids)
+    if missing:  # fewer places than clusters: rows that fit worst stand for themselves
+        alone = order[~first]
+        alone = alone[np.lexsort((alone, cosines[alone]))][:missing]
+        np.subtract.at(sizes, clusters[alone], 1)
+        empty = np.setdiff1d(np.arange(count), clusters)
+        sizes[empty] = 1
+        clusters = clusters.copy()
+        clusters[alone] = empty
+        medoids = np.concatenate([medoids, alone])
+    medoids = medoids[np.lexsort((medoids, -sizes[clusters[medoids]]))]
+    return as_picks(medoids, sizes[clusters[medoids]], clusters[medoids])
