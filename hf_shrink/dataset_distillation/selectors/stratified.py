@@ -8,7 +8,7 @@ from hf_shrink.dataset_distillation.candidates import Candidates, Picks, as_pick
 from hf_shrink.dataset_distillation.selectors import SELECTORS
 
 
-@SELECTORS.add("stratified", paper="doi:10.1007/978-3-642-23808-6_10", reads=("labels",), strata=True)
+@SELECTORS.add("stratified", paper="https://doi.org/10.1007/978-3-642-23808-6_10", reads=("labels",), strata=True)
 def stratified(candidates: Candidates, count: int, generator: Generator) -> Picks:
     """Keep the share of every label, also where rows have several (Sechidis et al., 2011).
 
