@@ -26,6 +26,7 @@ _EXPORTS = {
     "compact": "hf_shrink.pruning.compaction",
     "compare": "hf_shrink.evaluation.comparison",
     "drop_layers": "hf_shrink.pruning.layer_removal",
+    "encode": "hf_shrink.dataset_distillation.encoder",
     "explain_export": "hf_shrink.pruning.layout_costs",
     "layer_importance": "hf_shrink.pruning.layer_ranking",
     "load_sparse": "hf_shrink.pruning.sparse_files",

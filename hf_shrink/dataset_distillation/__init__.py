@@ -8,5 +8,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "SELECTORS": "hf_shrink.dataset_distillation.selectors",
         "Candidates": "hf_shrink.dataset_distillation.candidates",
         "Picks": "hf_shrink.dataset_distillation.candidates",
+        "check_embeddings": "hf_shrink.dataset_distillation.embeddings",
+        "encode": "hf_shrink.dataset_distillation.encoder",
     },
 )

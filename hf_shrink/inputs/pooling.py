@@ -60,11 +60,12 @@ def pool(states: Tensor, mask: Tensor | None, pooling: str) -> Tensor:
     return POOLINGS[pooling](states, mask.bool())
 
 
-def pooling_of(folder: Any) -> str:
+def pooling_of(folder: Any, name: str = "1_Pooling") -> str:
     """How a sentence embedding model makes its vector.
 
     Args:
         folder: Where the model lies; its sentence-transformers settings are read where it has some.
+        name: Folder within it that holds them.
 
     Returns:
         A name in `POOLINGS`; "mean" where nothing is said.
@@ -72,7 +73,7 @@ def pooling_of(folder: Any) -> str:
     Raises:
         ShrinkError: If the model pools in another way.
     """
-    settings = Path(str(folder)) / "1_Pooling" / "config.json"
+    settings = Path(str(folder)) / name / "config.json"
     if not settings.is_file():
         return "mean"
     names = {
@@ -80,9 +81,13 @@ def pooling_of(folder: Any) -> str:
         "pooling_mode_cls_token": "cls",
         "pooling_mode_lasttoken": "last",
         "pooling_mode_max_tokens": "max",
+        **{mode: mode for mode in ("mean", "cls", "max")},
+        "lasttoken": "last",
     }
     found = json.loads(settings.read_text())
-    chosen = [mode for mode, value in found.items() if mode.startswith("pooling_mode") and value is True]
+    chosen = [mode for mode, value in found.items() if mode.startswith("pooling_mode_") and value is True]
+    if "pooling_mode" in found:  # one name or several, in place of a switch each
+        chosen = [found["pooling_mode"]] if isinstance(found["pooling_mode"], str) else list(found["pooling_mode"])
     if len(chosen) != 1 or chosen[0] not in names:
         raise ShrinkError(
             f"`pooling` must be given, because {folder} pools by {chosen}. Choose one of {sorted(POOLINGS)}."
