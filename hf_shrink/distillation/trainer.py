@@ -25,6 +25,7 @@ from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation.quality import as_compute_metrics
 from hf_shrink.inputs.labels import check_labels
 from hf_shrink.inputs.models import load_model
+from hf_shrink.inputs.row_ids import CARRIED
 from hf_shrink.inputs.tasks import find_task
 from hf_shrink.registry import Method
 
@@ -245,7 +246,8 @@ class DistillationTrainer(Trainer):
         """What the student reads: no labels, or it would compute a loss of its own."""
         if self._guidance.view.task == "seq2seq_lm":
             inputs = with_decoder_inputs(inputs, self._student_config)
-        return {k: v for k, v in inputs.items() if k in self._student_parameters and k not in LABEL_NAMES}
+        kept = (self._student_parameters - set(LABEL_NAMES)).union(CARRIED)  # numbered rows are read by a hook
+        return {k: v for k, v in inputs.items() if k in kept}
 
     def _weights(self, *, labelled: bool, taught: bool) -> dict[str, float]:
         if not taught:
