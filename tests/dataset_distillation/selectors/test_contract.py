@@ -7,6 +7,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from hf_shrink.dataset_distillation import SELECTORS, Candidates
+from tests.dataset_distillation.selectors.rows import clumps
 
 ROWS = 90
 READS = {field.name for field in fields(Candidates)} - {"size"}
@@ -17,19 +18,15 @@ def selector(request):
     return SELECTORS[request.param]
 
 
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
 def candidates(size=ROWS, seed=0):
-    """Rows in four clumps, each field filled."""
+    """Rows in four clumps, each field filled; those that matter are of the first two."""
     generator = np.random.default_rng(seed)
-    centres = generator.standard_normal((4, 12))
+    rows = clumps(size + 4, seed=seed)
     return Candidates(
         size,
-        embeddings=unit(centres[np.arange(size) % 4] + 0.4 * generator.standard_normal((size, 12))),
+        embeddings=rows[4:],
         difficulty=generator.random(size, dtype=np.float32),
-        targets=unit(centres[:2] + 0.1 * generator.standard_normal((2, 12))),
+        targets=rows[:2],
         labels=generator.random((size, 5)) < 0.3,
     )
 
