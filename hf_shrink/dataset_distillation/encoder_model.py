@@ -79,8 +79,8 @@ class Encoder:
 
     def _check_tokens(self, rows: Dataset) -> None:
         """Refuse rows that were tokenised for another model, which would end in an index error or in nonsense."""
-        config: Any = self.model.config
-        words, positions = self.model.get_input_embeddings().num_embeddings, max_positions(config)
+        model: Any = self.model
+        words, positions = model.get_input_embeddings().num_embeddings, max_positions(model.config)
         for start in range(0, len(rows), CHECKED):
             ids = rows[start : start + CHECKED]["input_ids"]
             for row, tokens in enumerate(ids, start):

@@ -93,7 +93,8 @@ def _reduce(table: Any, known: Any, texts: list[str], fitted: NDArray[np.int64],
     if width < 1:  # one row, or one n-gram: nothing to reduce
         return known.toarray()
     svd = require("sklearn.decomposition", extra=None).TruncatedSVD(width, random_state=seed)
-    reduced = svd.fit_transform(known)
+    with np.errstate(invalid="ignore"):  # of equal rows there is no share of the variance to tell
+        reduced = svd.fit_transform(known)
     if len(fitted) == len(texts):
         return reduced.astype(np.float32)
     blocks = [svd.transform(table.transform(texts[i : i + FITTED])) for i in range(0, len(texts), FITTED)]

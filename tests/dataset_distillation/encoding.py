@@ -49,7 +49,7 @@ def by_hand(model, *columns, pooling="mean", **options):
     """Each row alone, without padding, in double precision."""
     found = []
     for row in zip(*columns, strict=True):
-        inputs = tiny_tokenizer()(*row, return_tensors="pt", return_token_type_ids=False, **options)
+        inputs = tiny_tokenizer()(*row, return_tensors="pt", **options)
         with torch.no_grad():
             states = model(**inputs).last_hidden_state[0].double()
         vector = {"mean": states.mean(0), "cls": states[0], "last": states[-1], "max": states.amax(0)}[pooling]

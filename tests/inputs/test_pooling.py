@@ -45,6 +45,13 @@ def test_the_settings_of_sentence_transformers_are_read(tmp_path, mode, pooling)
     assert pooling_of(tmp_path) == pooling
 
 
+@pytest.mark.parametrize(("mode", "pooling"), [("lasttoken", "last"), (["mean"], "mean"), ("cls", "cls")])
+def test_the_settings_of_its_later_versions_are_read(tmp_path, mode, pooling):
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({"embedding_dimension": 8, "pooling_mode": mode}))
+    assert pooling_of(tmp_path) == pooling
+
+
 def test_an_unknown_pooling_is_refused_and_no_settings_mean_the_mean(tmp_path):
     assert pooling_of(tmp_path) == "mean"
     (tmp_path / "1_Pooling").mkdir()
