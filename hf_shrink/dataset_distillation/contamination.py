@@ -8,8 +8,9 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from hf_shrink.dataset_distillation.embeddings import unit_rows
 from hf_shrink.dataset_distillation.near_texts import NearTexts, Pairs
-from hf_shrink.dataset_distillation.near_vectors import NearVectors, unit_vectors
+from hf_shrink.dataset_distillation.near_vectors import NearVectors
 from hf_shrink.dataset_distillation.row_texts import read_texts
 from hf_shrink.dataset_distillation.vectors import check_vectors
 from hf_shrink.errors import ShrinkError
@@ -146,7 +147,7 @@ def _both_embeddings(ours: Any, theirs: Any, rows: int, others: int) -> NDArray[
             f"`exclude_embeddings` must have {ours.shape[1]} dimensions as `embeddings` have, got {theirs.shape[1]}. "
             "Encode both with one encoder."
         )
-    return np.concatenate([unit_vectors(ours), unit_vectors(theirs, "exclude_embeddings")])
+    return np.concatenate([unit_rows(ours), unit_rows(theirs, "exclude_embeddings")])
 
 
 def _exact(texts: Sequence[str], theirs: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64], float]:

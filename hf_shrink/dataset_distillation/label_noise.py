@@ -52,7 +52,7 @@ def find_label_noise(embeddings: Any, labels: Any, *, folds: int = 5, seed: int 
     Raises:
         ShrinkError: If the shapes do not fit, there is one class only, or the folds are out of range.
     """
-    vectors = check_vectors(embeddings)
+    vectors = check_vectors(embeddings).astype(np.float64)
     labels = np.asarray(labels)
     if labels.shape != (len(vectors),):
         raise ShrinkError(

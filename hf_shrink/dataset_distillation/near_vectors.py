@@ -6,34 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_shrink.dataset_distillation.near_texts import Pairs
-from hf_shrink.errors import ShrinkError
 
 BLOCK = (1024, 16_384)  # cosines that are held at once, 64 MB
 CHUNK = 8192  # pairs that are computed again at once
 DIGITS = 7  # of a cosine; what lies behind is the rounding of embeddings in float32
 ROUNDING = 2.0**-24  # of one float32 operation
-
-
-def unit_vectors(vectors: NDArray[np.float64], argument: str = "embeddings") -> NDArray[np.float32]:
-    """Divide vectors by their lengths.
-
-    Args:
-        vectors: Shape (N, D), finite.
-        argument: What the user calls them.
-
-    Returns:
-        Shape (N, D), unit length.
-
-    Raises:
-        ShrinkError: If one is zero: it has no direction, and would be like no row, not even its own copy.
-    """
-    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-    if empty := int(np.count_nonzero(lengths == 0)):
-        raise ShrinkError(
-            f"`{argument}` must not be zero, but {empty} of {len(vectors)} vectors are. Drop these rows, or encode "
-            "them with an encoder that knows their words."
-        )
-    return (vectors / lengths[:, None]).astype(np.float32)
 
 
 class NearVectors:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from hf_shrink.errors import ShrinkError
 
 
-def check_vectors(vectors: Any, argument: str = "embeddings", rows: int | None = None) -> NDArray[np.float64]:
+def check_vectors(vectors: Any, argument: str = "embeddings", rows: int | None = None) -> NDArray[Any]:
     """Read embeddings, and refuse those that would fail silently.
 
     Args:
@@ -17,7 +17,7 @@ def check_vectors(vectors: Any, argument: str = "embeddings", rows: int | None =
         rows: N, where it is known.
 
     Returns:
-        The vectors in float64.
+        The vectors as an array, not copied where they are one.
 
     Raises:
         ShrinkError: If they are no finite matrix, or not as many as the rows.
@@ -37,4 +37,4 @@ def check_vectors(vectors: Any, argument: str = "embeddings", rows: int | None =
             f"`{argument}` must be finite, but {bad} of {len(found)} vectors hold NaN or infinity. Encode these rows "
             "again, in float32."
         )
-    return found.astype(np.float64)
+    return found

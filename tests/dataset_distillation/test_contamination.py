@@ -115,7 +115,10 @@ EYE = np.eye(3)
         ({"embeddings": EYE[:2], "exclude_embeddings": EYE}, "`embeddings` must have one vector for each of the 3"),
         ({"embeddings": EYE, "exclude_embeddings": EYE[:2]}, "`exclude_embeddings` must have one vector for each of"),
         ({"embeddings": EYE, "exclude_embeddings": EYE[:, :2]}, "`exclude_embeddings` must have 3 dimensions"),
-        ({"embeddings": EYE * [0, 1, 1], "exclude_embeddings": EYE}, "`embeddings` must not be zero, but 1 of 3"),
+        (
+            {"embeddings": EYE * [0, 1, 1], "exclude_embeddings": EYE},
+            "`embeddings` must give each row a finite direction, but row 0 is zero",
+        ),
         ({"embeddings": EYE, "exclude_embeddings": np.full((3, 3), np.inf)}, "`exclude_embeddings` must be finite"),
     ],
 )
