@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_shrink.dataset_distillation.discriminant import out_of_fold_probabilities
 from hf_shrink.dataset_distillation.vectors import check_vectors
 from hf_shrink.errors import ShrinkError
 
@@ -64,71 +65,11 @@ def find_label_noise(embeddings: Any, labels: Any, *, folds: int = 5, seed: int 
         raise ShrinkError(f"`labels` must hold two classes or more, got {len(classes)}. Nothing could be confused.")
     if not 2 <= folds <= len(vectors):
         raise ShrinkError(f"`folds` must be in [2, {len(vectors)}] (the rows given), got {folds}. 5 is usual.")
-    probabilities = _out_of_fold(vectors, ids, len(classes), _parts(ids, folds, seed))
+    probabilities = out_of_fold_probabilities(vectors, ids, len(classes), folds=folds, seed=seed)
     confidence = np.round(probabilities[np.arange(len(ids)), ids], DIGITS)
     likeliest = probabilities.argmax(axis=1)
     rate = _rate(likeliest, np.round(probabilities.max(axis=1), DIGITS), ids)
     return LabelNoise(rate, _least_confident(confidence, ids, rate), confidence.astype(np.float32), classes[likeliest])
-
-
-def _parts(ids: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
-    """Deal the rows of each class to the folds in turn."""
-    shuffled = np.random.default_rng(seed).permutation(len(ids))
-    dealt = np.empty(len(ids), np.int64)
-    dealt[shuffled[np.argsort(ids[shuffled], kind="stable")]] = np.arange(len(ids)) % folds
-    return dealt
-
-
-def _out_of_fold(
-    vectors: NDArray[np.float64], ids: NDArray[np.int64], classes: int, parts: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    scores = np.empty((len(ids), classes))
-    for part in range(parts.max() + 1):
-        held = parts == part
-        scores[held] = _discriminant(vectors[~held], ids[~held], classes, vectors[held])
-    return _softmax(scores * _scale(scores, ids))
-
-
-def _discriminant(
-    vectors: NDArray[np.float64], ids: NDArray[np.int64], classes: int, others: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Linear discriminant analysis with a shrunken covariance: a linear head in closed form."""
-    from scipy.linalg import solve
-    from scipy.sparse import csr_matrix
-
-    rows, width = vectors.shape
-    counts = np.bincount(ids, minlength=classes)
-    members = csr_matrix((np.ones(rows), (ids, np.arange(rows))), shape=(classes, rows))
-    means = (members @ vectors) / np.maximum(counts, 1)[:, None]  # (C, D)
-    spread = vectors - means[ids]
-    covariance = spread.T @ spread / rows
-    shrinkage = width / (width + rows)  # the fewer the rows, the less their covariance says
-    diagonal = shrinkage * max(np.trace(covariance) / width, 1e-12)  # above 0 where all rows of a class are equal
-    covariance = (1 - shrinkage) * covariance + diagonal * np.eye(width)
-    weights = solve(covariance, means.T, assume_a="pos")  # (D, C)
-    scores = others @ weights - 0.5 * (means.T * weights).sum(axis=0) + np.log(np.maximum(counts, 1) / rows)
-    scores[:, counts == 0] = -np.inf
-    return scores
-
-
-def _scale(scores: NDArray[np.float64], ids: NDArray[np.int64]) -> float:
-    """The factor that makes the scores predict the labels best: a head is too sure of rows it was not fitted to."""
-    from scipy.optimize import minimize_scalar
-
-    own = scores[np.arange(len(ids)), ids]
-    known = np.isfinite(own)  # a class that stands in one part only has no score there
-
-    def loss(exponent: float) -> float:
-        scaled = scores[known] * np.exp(exponent)
-        top = scaled.max(axis=1)
-        return float(np.mean(top + np.log(np.exp(scaled - top[:, None]).sum(axis=1)) - own[known] * np.exp(exponent)))
-
-    return float(np.exp(minimize_scalar(loss, bounds=(-7, 5), method="bounded", options={"xatol": 1e-3}).x))
-
-
-def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _rate(likeliest: NDArray[np.int64], sureness: NDArray[np.float64], ids: NDArray[np.int64]) -> float:
