@@ -174,10 +174,7 @@ def _check_run(args: TrainingArguments, task: str, rows: int) -> None:
             "`train_dataset` must be numbered before training, got rows that are not. Give the Trainer "
             "callback.number(dataset)."
         )
-    if task in ("regression", "question_answering", "feature_extraction"):
-        raise ShrinkError(
-            f"`model` must answer with classes or tokens to score rows, got one for {task}. Choose another model."
-        )
+    check_scored_task(task)
     if args.torch_compile:
         raise ShrinkError(
             "`torch_compile` must be off while rows are scored, because a compiled model reports no row. Leave it out."
@@ -186,4 +183,19 @@ def _check_run(args: TrainingArguments, task: str, rows: int) -> None:
         raise ShrinkError(
             f"`n_gpu` must be 1 a process while rows are scored, got {args.n_gpu}. Start one process a GPU: "
             "torchrun --nproc-per-node, or accelerate launch."
+        )
+
+
+def check_scored_task(task: str) -> None:
+    """Refuse a task whose answers are no choice among classes.
+
+    Args:
+        task: Name in `TASKS`.
+
+    Raises:
+        ShrinkError: If it is one.
+    """
+    if task in ("regression", "question_answering", "feature_extraction"):
+        raise ShrinkError(
+            f"`model` must answer with classes or tokens to score rows, got one for {task}. Choose another model."
         )

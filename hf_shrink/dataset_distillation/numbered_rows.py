@@ -3,8 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset, Value
+from numpy.typing import NDArray
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.row_ids import ROW_IDS, ROW_LABELS
@@ -86,11 +88,27 @@ def number_rows(dataset: Dataset) -> NumberedRows:
         raise ShrinkError(
             f"`dataset` must have rows without numbers, got {what}. Give the dataset that it was made of."
         )
-    numbered = dataset.add_column(ROW_IDS, list(range(len(dataset))), feature=Value("int64"))
-    shown = dataset.format
-    columns = None if set(shown["columns"]) == set(dataset.column_names) else [*shown["columns"], ROW_IDS]
-    numbered.set_format(
-        shown["type"], columns=columns, output_all_columns=shown["output_all_columns"], **shown["format_kwargs"]
-    )
+    numbered = with_column(dataset, ROW_IDS, np.arange(len(dataset)), Value("int64"))
     numbered.__class__ = NumberedRows  # the constructor would take the table without its format
     return numbered
+
+
+def with_column(dataset: Dataset, name: str, values: NDArray[Any], feature: Value) -> Dataset:
+    """Add a column to a dataset that may be shown as tensors or through a transform, and stays so.
+
+    Args:
+        dataset: N rows.
+        name: Of the column.
+        values: Shape (N,).
+        feature: Its type.
+
+    Returns:
+        The rows, with one column more.
+    """
+    shown = dataset.format
+    columns = None if set(shown["columns"]) == set(dataset.column_names) else [*shown["columns"], name]
+    wider = dataset.with_format(None).add_column(name, values, feature=feature)
+    wider.set_format(
+        shown["type"], columns=columns, output_all_columns=shown["output_all_columns"], **shown["format_kwargs"]
+    )
+    return wider
