@@ -1,24 +1,22 @@
 """Rows become vectors of unit length: through a model, or without one."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 from transformers.utils import logging
 
+from hf_shrink.dataset_distillation.dealt_batches import deal_batches, longest_first, processes
 from hf_shrink.dataset_distillation.embeddings import unit_rows
 from hf_shrink.dataset_distillation.encoded_parts import InFolder, InMemory, open_folder, save_whole, share
-from hf_shrink.dataset_distillation.encoder_model import Encoder, lengths_of, load_encoder
+from hf_shrink.dataset_distillation.encoder_model import Encoder, load_encoder
 from hf_shrink.dataset_distillation.plain_embeddings import embed_pixels, embed_texts, holds_images, joined_texts
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.columns import TOKENIZED, find_columns
@@ -89,7 +87,7 @@ def encode(
     if encoder is None and processing_class is not None:
         raise ShrinkError("`encoder` must be given with `processing_class`, got None. Give both or neither.")
     rows = _readable(rows, text_column, tokens_count=encoder is not None)
-    folder, state = None if output_dir is None else Path(output_dir).expanduser(), _processes()
+    folder, state = None if output_dir is None else Path(output_dir).expanduser(), processes()
     if encoder is None and not holds_images(rows):
         encoder = usual_encoder()
     if encoder is None:
@@ -152,11 +150,6 @@ def _blank(column: pa.ChunkedArray) -> NDArray[np.bool_]:
     return pc.fill_null(blank, True).to_numpy()
 
 
-def _processes() -> PartialState:
-    """All processes of the launch; without being told, accelerate takes those of a CPU for one each."""
-    return PartialState(cpu=not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"))
-
-
 def _fingerprint(rows: Dataset) -> str:
     """Hash what is read of all rows."""
     digest = hashlib.blake2b(digest_size=16)
@@ -175,13 +168,8 @@ def _encode_by_model(
 ) -> NDArray[np.float16]:
     with state.main_process_first():
         prepared = encoder.prepare(rows)
-    lengths = lengths_of(prepared)
-    # The longest first: what does not fit into memory fails at once.
-    order = np.arange(len(rows)) if lengths is None else np.argsort(-lengths, kind="stable")
-    if folder is None:
-        chunk_rows = batch_size
-        keep: InMemory | InFolder = InMemory(len(rows))
-    else:
+    order, keep, chunk_rows = longest_first(prepared), None, batch_size
+    if folder is not None:
         settings = {
             "rows": _fingerprint(prepared),
             "weights": weights_fingerprint(encoder.model),
@@ -192,27 +180,22 @@ def _encode_by_model(
             return there
         chunk_rows = CHUNK * batch_size
         keep = InFolder(folder, order, chunk_rows)
-    own = range(state.process_index, -(-len(rows) // chunk_rows), state.num_processes)
-    todo = [chunk for chunk in own if not keep.holds(chunk)]
-    total, hidden = sum(min(chunk_rows, len(rows) - c * chunk_rows) for c in todo), not state.is_main_process
-    with encoder.ready(), tqdm(total=total, desc="Encoding", unit=" rows", disable=hidden) as bar:
-        for chunk in todo:
-            positions = order[chunk * chunk_rows : (chunk + 1) * chunk_rows]
-            keep.add(chunk, positions, _encode_rows(prepared, positions, encoder, batch_size, bar))
-    return keep.finish(state)
 
+    def vectors(batch: Mapping[str, Any], positions: NDArray[np.int64]) -> NDArray[np.float16]:
+        return _to_half(encoder(batch).numpy(), positions)
 
-def _encode_rows(
-    rows: Dataset, positions: NDArray[np.int64], encoder: Encoder, batch_size: int, bar: Any
-) -> NDArray[np.float16]:
-    found, collator = [], encoder.collator(rows)
-    for start in range(0, len(positions), batch_size):
-        own = positions[start : start + batch_size]
-        batch = rows[own.tolist()]
-        columns = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-        found.append(_to_half(encoder(collator(columns)).numpy(), own))
-        bar.update(len(own))
-    return np.concatenate(found)
+    with encoder.ready():
+        return deal_batches(
+            prepared,
+            order,
+            encoder.collator(prepared),
+            vectors,
+            state,
+            batch_size=batch_size,
+            chunk_rows=chunk_rows,
+            keep=keep or InMemory(len(rows)),
+            title="Encoding",
+        )
 
 
 def _to_half(vectors: NDArray[Any], positions: NDArray[np.int64]) -> NDArray[np.float16]:

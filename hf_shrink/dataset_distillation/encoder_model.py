@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
@@ -171,21 +169,6 @@ def load_encoder(
     headless = _headless(model).to(device)
     limit = _limit(max_length, settings.max_length, headless, processing_class)
     return Encoder(headless, processing_class, pooling or settings.pooling or "mean", limit, device)
-
-
-def lengths_of(rows: Dataset) -> Any:
-    """How many tokens each row has.
-
-    Args:
-        rows: Prepared ones.
-
-    Returns:
-        Shape (N,); None where all rows are of one length, as images are.
-    """
-    if rows.format["type"] is not None or "input_ids" not in rows.column_names:
-        return None
-    column: pa.ChunkedArray = rows.select_columns("input_ids").with_format("arrow")[:]["input_ids"]
-    return pc.list_value_length(column).to_numpy()
 
 
 def _needs_processing(rows: Dataset) -> bool:

@@ -10,6 +10,7 @@ from transformers.tokenization_utils_base import LARGE_INTEGER
 from hf_shrink.errors import ShrinkError
 
 IGNORED = -100  # the label of a row or token that losses and metrics leave out, as everywhere in transformers
+SOFT_LABEL = "soft_label"  # column of a teacher's scores, one a class, in the order of the classes
 Batch = Mapping[str, list[Any]]
 
 

@@ -9,7 +9,7 @@ from transformers import PretrainedConfig
 
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.columns import check_column, class_names, inner_feature
-from hf_shrink.inputs.encoding import IGNORED
+from hf_shrink.inputs.encoding import IGNORED, SOFT_LABEL
 
 
 def check_labels(dataset: Dataset, column: str, num_labels: int) -> None:
@@ -47,8 +47,8 @@ def align_labels(dataset: Dataset, column: str, config: PretrainedConfig) -> Dat
         config: The model's config, with `id2label`.
 
     Returns:
-        The rows, with ids in the model's order. They come back unchanged where the order is the same, or where one
-        side has no names (plain integers, `LABEL_0`, …).
+        The rows, with ids (and the scores of a `soft_label`) in the model's order. They come back unchanged where the
+        order is the same, or where one side has no names (plain integers, `LABEL_0`, …).
 
     Raises:
         ShrinkError: If the model lacks some of the names: a metric over unrelated classes would look like a bad model.
@@ -56,7 +56,7 @@ def align_labels(dataset: Dataset, column: str, config: PretrainedConfig) -> Dat
     check_column(dataset, column, "label_column")
     feature = inner_feature(dataset.features[column])
     written_out = getattr(feature, "dtype", None) in ("string", "large_string")
-    names = _distinct(dataset, column) if written_out else class_names(dataset, column)
+    names = distinct_labels(dataset, column) if written_out else class_names(dataset, column)
     wanted = [str(name) for _, name in sorted((int(i), name) for i, name in dict(config.id2label or {}).items())]
     if names is None or (not written_out and (names == wanted or is_generic(wanted) or is_generic(names))):
         return dataset
@@ -68,6 +68,8 @@ def align_labels(dataset: Dataset, column: str, config: PretrainedConfig) -> Dat
             "Rename the dataset's classes or set the model's `config.id2label`, or choose a model of this task."
         )
     key_to_id = ids if written_out else {i: ids[name] for i, name in enumerate(names)}
+    if SOFT_LABEL in dataset.column_names:
+        dataset = _reorder_scores(dataset, [ids[name] for name in names], len(wanted))
     features = dataset.features.copy()
     features[column] = _relist(features[column], ClassLabel(names=wanted))
     return dataset.map(
@@ -78,6 +80,53 @@ def align_labels(dataset: Dataset, column: str, config: PretrainedConfig) -> Dat
         features=features,
         desc="Aligning labels",
     )
+
+
+def distinct_labels(dataset: Dataset, column: str) -> list[Any]:
+    """The labels that occur.
+
+    Args:
+        dataset: The rows.
+        column: Labels, or lists of them.
+
+    Returns:
+        Each once, in ascending order.
+    """
+    values = _flatten(dataset.select_columns(column).with_format("arrow")[:][column].combine_chunks())
+    return sorted(value for value in pc.unique(values).to_pylist() if value is not None)
+
+
+def class_order(dataset: Dataset, column: str, config: PretrainedConfig) -> list[int] | None:
+    """Where each of a dataset's classes stands in a model's scores, by name.
+
+    Args:
+        dataset: The rows.
+        column: Class ids whose feature carries the names, or the names themselves; or lists of either.
+        config: The model's config, with `id2label`.
+
+    Returns:
+        One position a class, in the order of the ids (names that are written out: in alphabetical order, as
+        `class_encode_column` numbers them); None where it is the same, or where one side has no names.
+
+    Raises:
+        ShrinkError: If the two have not the same classes.
+    """
+    feature = inner_feature(dataset.features[column])
+    written_out = getattr(feature, "dtype", None) in ("string", "large_string")
+    names = distinct_labels(dataset, column) if written_out else class_names(dataset, column)
+    wanted = [str(name) for _, name in sorted((int(i), name) for i, name in dict(config.id2label or {}).items())]
+    if names is None:
+        return None
+    ids = _match(names, wanted)
+    named = not is_generic(wanted) and not is_generic(names)
+    if len(names) != len(wanted) or (named and not set(names) <= set(ids)):
+        raise ShrinkError(
+            f"`teacher` must have the {len(names)} classes of {column!r}, got {len(wanted)}: {wanted[:5]}"
+            f"{' …' if len(wanted) > 5 else ''} in place of {names[:5]}{' …' if len(names) > 5 else ''}. Choose a "
+            "teacher of this task, or give it the dataset's `id2label`."
+        )
+    order = [ids[name] for name in names] if named else list(range(len(names)))
+    return None if order == list(range(len(names))) else order
 
 
 def is_generic(names: list[str]) -> bool:
@@ -100,9 +149,19 @@ def _remap(values: list[Any], column: str, ids: dict[Any, int]) -> dict[str, lis
     return {column: [new(value) for value in values]}
 
 
-def _distinct(dataset: Dataset, column: str) -> list[str]:
-    values = _flatten(dataset.select_columns(column).with_format("arrow")[:][column].combine_chunks())
-    return sorted(value for value in pc.unique(values).to_pylist() if value is not None)
+def _reorder_scores(dataset: Dataset, ids: list[int], count: int) -> Dataset:
+    """Put the scores of soft labels where the classes are put; a soft label has one for each."""
+    if sorted(ids) != list(range(count)):
+        raise ShrinkError(
+            f"`{SOFT_LABEL}` must have a score for each of the model's {count} classes, but the dataset has {len(ids)}"
+            " of them. Attach soft labels of a teacher that has them all, or remove the column."
+        )
+    places = [ids.index(i) for i in range(count)]
+
+    def moved(rows: list[list[float]]) -> dict[str, list[list[float]]]:
+        return {SOFT_LABEL: [[row[place] for place in places] for row in rows]}
+
+    return dataset.map(moved, batched=True, input_columns=[SOFT_LABEL], features=dataset.features, desc="Aligning")
 
 
 def _relist(feature: Any, inner: ClassLabel) -> Any:
