@@ -9,7 +9,8 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from hf_shrink.dataset_distillation.embeddings import unit_rows
-from hf_shrink.dataset_distillation.near_texts import NearTexts, Pairs
+from hf_shrink.dataset_distillation.near_pairs import Pairs, best_partners, join_pairs
+from hf_shrink.dataset_distillation.near_texts import NearTexts
 from hf_shrink.dataset_distillation.near_vectors import NearVectors
 from hf_shrink.dataset_distillation.row_texts import read_texts
 from hf_shrink.dataset_distillation.vectors import check_vectors
@@ -80,7 +81,7 @@ def find_contaminated(
             a threshold is out of range, or no row would be left.
     """
     _check_thresholds(near_threshold=near_threshold, semantic_threshold=semantic_threshold)
-    sets = _named_sets(exclude)
+    sets = named_sets(exclude)
     count = sum(len(rows) for rows in sets.values())
     vectors = _both_embeddings(embeddings, exclude_embeddings, len(dataset), count)
     if not text_columns and vectors is None:
@@ -116,8 +117,18 @@ def _check_thresholds(**thresholds: float) -> None:
             raise ShrinkError(f"`{argument}` must be in (0, 1], got {threshold}. 1 asks for equality.")
 
 
-def _named_sets(exclude: Any) -> dict[str, Dataset]:
-    """The test sets, each by what the user calls it."""
+def named_sets(exclude: Any) -> dict[str, Dataset]:
+    """The test sets, each by what the user calls it.
+
+    Args:
+        exclude: One, or several.
+
+    Returns:
+        Such as "exclude['test']" to its rows.
+
+    Raises:
+        ShrinkError: If one is no `Dataset`, or none holds a row.
+    """
     if isinstance(exclude, Dataset):
         sets = {"exclude": exclude}
     elif isinstance(exclude, Mapping):
@@ -159,23 +170,17 @@ def _exact(texts: Sequence[str], theirs: Sequence[str]) -> tuple[NDArray[np.int6
     return rows, twins[rows], 1.0
 
 
-def _near(
-    texts: Sequence[str], theirs: Sequence[str], rows: NDArray[np.int64], threshold: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+def _near(texts: Sequence[str], theirs: Sequence[str], rows: NDArray[np.int64], threshold: float) -> Pairs:
+    found = []
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
         near = NearTexts([texts[row] for row in block] + list(theirs), threshold)
         i, j, similarity = _best(near.pairs(np.arange(len(block)), np.arange(len(block), len(near))), len(block))
         found.append((block[i], j, similarity))
-    i, j, similarity = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return i, j, similarity
+    return join_pairs(found)
 
 
 def _best(pairs: Pairs, before: int) -> Pairs:
-    """Of each row's partners the most alike, the lower position where two are; theirs are counted behind ours."""
-    i, j, similarity = pairs
-    order = np.lexsort((j, -similarity, i))
-    rows, first = np.unique(i[order], return_index=True)
-    best = order[first]
-    return rows, j[best] - before, similarity[best]
+    """The most similar partner of each row; theirs are counted behind ours."""
+    rows, others, similarity = best_partners(pairs)
+    return rows, others - before, similarity

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from hf_shrink.dataset_distillation.near_pairs import Pairs, join_pairs
 from hf_shrink.dataset_distillation.shingles import SIZE, Unit, shingle_sets
 
 COST = 10**7  # candidate pairs that are held at once
 CHUNK = 10**5  # pairs that are compared at once
-Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 
 def prefix_features(sets: csr_matrix, threshold: float) -> csr_matrix:
@@ -77,11 +77,7 @@ class NearTexts:
         Returns:
             Positions of one of each and their similarity, at least the threshold; no text is paired with itself.
         """
-        found = [self._near(*candidates) for candidates in self._candidates(left, right)]
-        if not found:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-        i, j, similarity = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return i, j, similarity
+        return join_pairs(self._near(*candidates) for candidates in self._candidates(left, right))
 
     def _candidates(
         self, left: NDArray[np.int64], right: NDArray[np.int64]

@@ -1,11 +1,9 @@
 """Pairs of embeddings whose cosine reaches a threshold: all of them, by blocks of one matrix product."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_shrink.dataset_distillation.near_texts import Pairs
+from hf_shrink.dataset_distillation.near_pairs import Pairs, join_pairs
 
 BLOCK = (1024, 16_384)  # cosines that are held at once, 64 MB
 CHUNK = 8192  # pairs that are computed again at once
@@ -41,7 +39,7 @@ class NearVectors:
         Returns:
             Positions of one of each and their cosine, at least the threshold; no vector is paired with itself.
         """
-        found: list[Any] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+        found = []
         for start in range(0, len(left), BLOCK[0]):
             rows = left[start : start + BLOCK[0]]
             mine = self.vectors[rows]
@@ -50,8 +48,7 @@ class NearVectors:
                 close = mine @ self.vectors[columns].T >= self.threshold - self._margin
                 places = np.flatnonzero(close)
                 found.append(self._near(rows[places // len(columns)], columns[places % len(columns)]))
-        i, j, cosine = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return i, j, cosine
+        return join_pairs(found)
 
     def _near(self, i: NDArray[np.int64], j: NDArray[np.int64]) -> Pairs:
         i, j = i[i != j], j[i != j]

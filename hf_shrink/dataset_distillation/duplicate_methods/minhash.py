@@ -1,0 +1,105 @@
+"""MinHash with locality-sensitive hashing, by rensa."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from hf_shrink.dataset_distillation.duplicate_methods import DUPLICATE_METHODS
+from hf_shrink.dataset_distillation.near_texts import NearTexts
+from hf_shrink.dataset_distillation.shingles import SIZE, Unit, check_shingles, hash_shingles
+from hf_shrink.errors import ShrinkError, require
+
+BLOCK = 20_000  # texts whose shingles are held at once
+FOUND = 0.999  # chance to find a pair of just the threshold's similarity
+
+
+@DUPLICATE_METHODS.add("minhash", paper="https://doi.org/10.1109/SEQUEN.1997.666900", reads="texts", extra="scale")
+def minhash(
+    texts: Sequence[str],
+    threshold: float,
+    *,
+    shingles: Unit = "characters",
+    shingle_size: int = SIZE,
+    permutations: int = 128,
+    seed: int = 0,
+) -> NearTexts:
+    """Texts that share a band of minima, compared by all their shingles (MinHash, Broder, 1997).
+
+    The bands are as wide as they can be while a pair of just the threshold's similarity is found in 999 cases of 1000.
+    What they bring together is compared in full, so that no unlike rows are taken for twins.
+
+    Args:
+        texts: None twice.
+        threshold: Least Jaccard similarity of two sets of shingles, in (0, 1].
+        shingles: What a shingle is a run of: "characters" or "words".
+        shingle_size: How many of them.
+        permutations: Minima a text, each 4 bytes.
+        seed: Of the permutations.
+
+    Returns:
+        What finds the pairs.
+
+    Raises:
+        ShrinkError: If there are too few permutations for so low a threshold.
+    """
+    check_shingles(shingles, shingle_size)
+    width = _band_width(threshold, permutations)
+    if width is None:
+        raise ShrinkError(
+            f"`permutations` must be more than {permutations} to find pairs of similarity {threshold}. Take 512, a "
+            'higher threshold, or method="jaccard".'
+        )
+    signatures = [
+        _sign(texts[start : start + BLOCK], shingles, shingle_size, permutations, seed)
+        for start in range(0, len(texts), BLOCK)
+    ]
+    bands = _bands(signatures, width, permutations, threshold)
+    return NearTexts(texts, threshold, features=bands, unit=shingles, size=shingle_size)
+
+
+def _band_width(threshold: float, permutations: int) -> int | None:
+    """The widest band, in minima, under which pairs are still found; of those that divide the signature."""
+    widths = [w for w in range(1, permutations + 1) if permutations % w == 0]
+    fit = [w for w in widths if 1 - (1 - threshold**w) ** (permutations // w) >= FOUND]
+    return max(fit, default=None)
+
+
+def _sign(texts: Sequence[str], unit: Unit, size: int, permutations: int, seed: int) -> Any:
+    hashes, starts = hash_shingles(texts, unit, size)
+    return require("rensa", extra="scale").RMinHash.digest_matrix_from_flat_token_hashes(
+        hashes, starts.astype(np.uint64), num_perm=permutations, seed=seed
+    )
+
+
+def _bands(signatures: list[Any], width: int, permutations: int, threshold: float) -> csr_matrix:
+    """Which text has which band that another one has as well; rensa says first which texts have one at all."""
+    bands, count = permutations // width, sum(part.len() for part in signatures)
+    flags = _with_partner(signatures, bands, permutations, threshold)
+    rows = np.flatnonzero(np.concatenate([*flags, np.zeros(0, bool)]))
+    minima = [
+        np.asarray([row for row, flag in zip(part.to_rows(), own, strict=True) if flag], np.uint32)
+        for part, own in zip(signatures, flags, strict=True)
+        if own.any()
+    ]
+    if not minima:
+        return csr_matrix((count, 1), dtype=np.float32)
+    keys = np.ascontiguousarray(np.concatenate(minima)).view(f"V{4 * width}")  # (rows, bands)
+    columns, most = np.empty(keys.shape, np.int64), 0
+    for band in range(bands):
+        distinct, columns[:, band] = np.unique(keys[:, band], return_inverse=True)
+        columns[:, band] += most
+        most += len(distinct)
+    rows = np.repeat(rows, bands)
+    return csr_matrix((np.ones(len(rows), np.float32), (rows, columns.ravel())), shape=(count, most))
+
+
+def _with_partner(signatures: list[Any], bands: int, permutations: int, threshold: float) -> list[NDArray[np.bool_]]:
+    index = require("rensa", extra="scale").RMinHashLSH(threshold=threshold, num_perm=permutations, num_bands=bands)
+    start = 0
+    for part in signatures:
+        index.insert_matrix(part, start)
+        start += part.len()
+    return [np.asarray(index.query_duplicate_flags_matrix(part), dtype=bool) for part in signatures]
