@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from hf_shrink.dataset_distillation.folds import deal
 from hf_shrink.dataset_distillation.pool import Pool
@@ -95,7 +96,7 @@ def bake_off(
         [np.mean([try_arm(pool, counts, Arm(BASELINE), *f, sample=s) for s in range(SAMPLES)]) for f in folds]
     )
     trials = [Trial(Arm(BASELINE), baseline)]
-    for arm in arms:
+    for arm in tqdm(arms, desc="Trying methods", leave=False):
         scores = np.array([try_arm(pool, counts, arm, *f, noisy=noisy, options=options) for f in folds])
         gains = scores - baseline
         trials.append(Trial(arm, scores, float(gains.mean()), float(gains.mean() - half_width(gains, LEVEL))))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from hf_shrink.dataset_distillation.bake_off import BASELINE, Arm, half_width, try_arm
 from hf_shrink.dataset_distillation.budget import share_out
@@ -61,7 +62,8 @@ def draw_curve(
     folds = [(rows[fold != k], rows[fold == k]) for k in range(FOLDS)]
     budgets = {total, *(round(share * len(pool)) for share in SHARES)}
     points = []
-    for budget in sorted(b for b in budgets if len(pool.strata.names) <= b <= max(total, max(SHARES) * len(pool))):
+    asked = sorted(b for b in budgets if len(pool.strata.names) <= b <= max(total, max(SHARES) * len(pool)))
+    for budget in tqdm(asked, desc="Measuring budgets", leave=False):
         counts = share_out(budget, pool.strata.sizes)
         chosen = np.array([try_arm(pool, counts, arm, *f, noisy=noisy, options=options) for f in folds])
         plain = np.array([try_arm(pool, counts, Arm(BASELINE), *f) for f in folds])

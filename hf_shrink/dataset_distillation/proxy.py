@@ -42,6 +42,7 @@ def _predict(x: NDArray[Any], y: NDArray[Any], train: NDArray[np.int64], test: N
         return np.full(len(test), y[train][0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # all arms stop after as many steps
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # one row a class is a budget
         return LogisticRegression(C=STRENGTH, max_iter=ITERATIONS).fit(x[train], y[train]).predict(x[test])
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from hf_shrink.hub.rendering import paper_link
+
 if TYPE_CHECKING:
     from hf_shrink.dataset_distillation.report import DatasetReport
 
@@ -22,8 +24,11 @@ def report_text(report: "DatasetReport") -> str:
 def _lines(report: "DatasetReport") -> Iterator[str]:
     share = 100 * report.rows / report.rows_before
     tokens = "" if report.tokens is None else f", {report.tokens:,} tokens"
-    yield f"{report.rows:,} of {report.rows_before:,} rows of {report.source} ({share:.3g} %{tokens}), chosen by "
-    yield f"`{report.selector}` under a budget of {report.budget}, seed {report.seed}. {report.verdict}"
+    paper = "" if report.paper is None else f" ({paper_link(report.paper)})"
+    yield (
+        f"{report.rows:,} of {report.rows_before:,} rows of {report.source} ({share:.3g} %{tokens}), chosen by "
+        f"`{report.selector}`{paper} under a budget of {report.budget}, seed {report.seed}. {report.verdict}"
+    )
     if len(report.stages) > 1:
         yield "\n| Step | Rows before | Rows after | |"
         yield "| --- | ---: | ---: | --- |"

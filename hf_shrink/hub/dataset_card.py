@@ -13,6 +13,7 @@ from hf_shrink.hub.commit import Destination
 from hf_shrink.hub.files import CARD
 from hf_shrink.hub.parquet import row_bytes
 from hf_shrink.hub.rendering import TAG, hub_ids, is_ours, render, split_card
+from hf_shrink.inputs.encoding import SOFT_LABEL
 
 SPLIT = re.compile(r"\w+(\.\w+)*")
 SHARD = re.compile(r"data/(\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*\.parquet")
@@ -119,6 +120,7 @@ def render_dataset_card(new: DatasetFiles, there: ThereAlready, repo_id: str) ->
         **old,
         "license": new.license or old.get("license"),
         "source_datasets": hub_ids(sources),
+        "annotations_creators": _annotators(new.dataset) or old.get("annotations_creators"),
         "size_categories": [_size(sum(rows.values()))] if complete else old.get("size_categories"),
         "tags": list(dict.fromkeys([*_as_list(old.get("tags")), *([] if _has_own_words(there) else [TAG])])),
         "dataset_info": _one_or_many({**there.infos, DEFAULT: info}),
@@ -154,10 +156,13 @@ def _info(new: DatasetFiles, there: ThereAlready, splits: list[dict[str, Any]]) 
             f"`dataset` must have the features of the splits that the repository holds already, {others}, got "
             f"{list(new.dataset.features)}. Cast it, or push it elsewhere."
         )
+    # load_dataset hands the description on as `info.description`: how the rows were made stays with them.
+    described = {"description": new.dataset.info.description} if new.dataset.info.description else {}
     if not splits:
-        return {"features": features}
+        return {**described, "features": features}
     kept = sum(there.files[path] for name in others for path in there.files_of(name))
     return {
+        **described,
         "features": features,
         "splits": splits,
         "download_size": kept + sum(path.stat().st_size for path in new.shards.values()),
@@ -180,6 +185,11 @@ def _config(new: DatasetFiles, there: ThereAlready) -> dict[str, Any]:
         **before,
         "data_files": sorted([*others, _pattern(new.split)], key=lambda entry: entry["split"] != "train"),
     }
+
+
+def _annotators(dataset: Dataset) -> list[str]:
+    """Who made the labels, where the rows tell it."""
+    return ["machine-generated"] if SOFT_LABEL in dataset.column_names else []
 
 
 def _has_own_words(there: ThereAlready) -> bool:
