@@ -8,6 +8,7 @@ import typer
 from hf_shrink.cli import (
     cache_teacher_command,
     compare_command,
+    deduplicate_command,
     distill_command,
     env_command,
     migrate_command,
@@ -33,6 +34,7 @@ COMMANDS = (
     prune_command,
     migrate_command,
     quantize_command,
+    deduplicate_command,
     compare_command,
     push_command,
     env_command,
