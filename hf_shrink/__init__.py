@@ -50,6 +50,7 @@ _EXPORTS = {
     "register_architecture": "hf_shrink.architectures",
     "save_pruned": "hf_shrink.pruning.layouts",
     "save_sparse": "hf_shrink.pruning.sparse_files",
+    "score_dataset": "hf_shrink.dataset_distillation.scoring",
     "sparsity_report": "hf_shrink.pruning.sparsity",
     "vocabulary_report": "hf_shrink.pruning.vocabulary.report",
 }

@@ -16,6 +16,7 @@ from hf_shrink.cli import (
     push_command,
     quantize_command,
     quickstart_command,
+    score_command,
 )
 from hf_shrink.errors import ShrinkError
 
@@ -35,6 +36,7 @@ COMMANDS = (
     migrate_command,
     quantize_command,
     deduplicate_command,
+    score_command,
     compare_command,
     push_command,
     env_command,

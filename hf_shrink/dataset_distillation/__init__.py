@@ -18,5 +18,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "check_embeddings": "hf_shrink.dataset_distillation.embeddings",
         "encode": "hf_shrink.dataset_distillation.encoder",
         "find_duplicates": "hf_shrink.dataset_distillation.duplicates",
+        "score_dataset": "hf_shrink.dataset_distillation.scoring",
     },
 )
