@@ -37,9 +37,7 @@ def score(
     num_train_epochs: Annotated[int, typer.Option(min=1, help="How often the model sees each row.")] = 5,
     learning_rate: Annotated[float, typer.Option(help="Learning rate at the start.")] = 5e-5,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows a training step.")] = 32,
-    task: Annotated[
-        str | None, typer.Option(help="What the model is for; default: found from model and rows.")
-    ] = None,
+    task: Annotated[str | None, typer.Option(help="What it is for; default: found from model and rows.")] = None,
     seed: Annotated[int, typer.Option(help="Of a new head, the order of the rows, and dropout.")] = 0,
     config: ConfigFile = None,
 ) -> None:
@@ -65,7 +63,8 @@ def score(
         seed=seed,
     )
     output_dir.mkdir(parents=True, exist_ok=True)
-    path = output_dir / f"{re.split(r'[^\w.]', split)[0]}.parquet"  # of a slice such as train[:100] too
+    name = re.split(r"[^\w.]", split)[0]  # of a slice such as train[:100] too
+    path = output_dir / f"{name}.parquet"
     scored.to_parquet(path)
     print_scores(scored, names)
     typer.echo(f"{len(scored):,} rows in {path}")
