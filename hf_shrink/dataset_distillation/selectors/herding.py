@@ -4,7 +4,7 @@ import numpy as np
 from numpy.random import Generator
 
 from hf_shrink.dataset_distillation.candidates import Candidates, Picks, as_picks
-from hf_shrink.dataset_distillation.grid import ROWS, on_grid
+from hf_shrink.dataset_distillation.grid import ROWS, embeddings_of, on_grid
 from hf_shrink.dataset_distillation.selectors import SELECTORS
 
 
@@ -23,7 +23,7 @@ def herding(candidates: Candidates, count: int, generator: Generator) -> Picks:
     Returns:
         K rows, in the order of the picks, so that each prefix is a choice by itself.
     """
-    rows = on_grid(candidates.embeddings)
+    rows = on_grid(embeddings_of(candidates))
     total = rows.sum(0, dtype=np.float64)
     squares = np.einsum("nd,nd->n", rows, rows).astype(np.float64)
     towards = np.concatenate([rows[start : start + ROWS] @ total for start in range(0, len(rows), ROWS)]) / len(rows)

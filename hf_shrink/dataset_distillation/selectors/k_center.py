@@ -5,6 +5,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from hf_shrink.dataset_distillation.candidates import Candidates, Picks, as_picks
+from hf_shrink.dataset_distillation.grid import embeddings_of
 from hf_shrink.dataset_distillation.selectors import SELECTORS
 
 POOL = 4096  # rows among which the farthest is looked for; 6 MB of 384 numbers each
@@ -28,7 +29,7 @@ def k_center(candidates: Candidates, count: int, generator: Generator) -> Picks:
     Returns:
         K rows, in the order of the picks, so that each prefix is a choice by itself.
     """
-    rows = np.ascontiguousarray(candidates.embeddings)
+    rows = np.ascontiguousarray(embeddings_of(candidates))
     if len(rows) <= POOL:
         return as_picks(_farthest_first(rows, count))
     from threadpoolctl import threadpool_limits
@@ -128,7 +129,7 @@ def margin(width: int) -> float:
     return 2**-20 * width**0.5
 
 
-def highest(rows: NDArray[np.float32], points: NDArray[np.float32]) -> NDArray[np.float64]:
+def highest(rows: NDArray[np.floating], points: NDArray[np.floating]) -> NDArray[np.float64]:
     """The highest product of each row with one of the points, in fp64; it hangs on nothing but the two rows.
 
     Args:

@@ -5,18 +5,17 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from hf_shrink.dataset_distillation.candidates import Candidates, Picks, as_picks
-from hf_shrink.dataset_distillation.grid import STEPS, on_grid
+from hf_shrink.dataset_distillation.grid import STEPS, embeddings_of, nearest, on_grid
 from hf_shrink.dataset_distillation.selectors import SELECTORS
 
-BLOCK = 2**22  # products held at once
 ROUNDS = 32  # in which the first centres are drawn
 
 
-@SELECTORS.add("kmeans", paper="arXiv:2206.14486", reads=("embeddings",), strata=True)
+@SELECTORS.add("kmeans", paper="arXiv:2010.09535", reads=("embeddings",), strata=True)
 def kmeans(
     candidates: Candidates, count: int, generator: Generator, *, iterations: int = 20, restarts: int = 3
 ) -> Picks:
-    """Keep the row nearest to the centre of each of K clusters: the prototypes of k-means (Sorscher et al., 2022).
+    """Keep the row nearest to the centre of each of K clusters: k-means as in ALPS (Yuan et al., 2020).
 
     Clusters are spherical: a row belongs to the centre with the highest cosine. Their first centres are drawn far from
     one another, as in k-means++ (Arthur & Vassilvitskii, 2007), in at most 32 rounds.
@@ -31,7 +30,7 @@ def kmeans(
     Returns:
         K rows with the sizes and the numbers of their clusters, the largest cluster first.
     """
-    rows = on_grid(candidates.embeddings)
+    rows = on_grid(embeddings_of(candidates))
     attempts = [_cluster(rows, count, generator, iterations) for _ in range(restarts)]
     clusters, cosines = max(attempts, key=lambda attempt: attempt[1].sum(dtype=np.float64))
     return _medoids(clusters, cosines, count)
@@ -66,26 +65,6 @@ def _first_centres(rows: NDArray[np.float32], count: int, generator: Generator) 
         batch = min(-(-count // ROUNDS), count - len(chosen))
         fresh = np.argsort(keys, kind="stable")[:batch].tolist()
         chosen = chosen + fresh
-
-
-def nearest(rows: NDArray[np.float32], centres: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The centre with the highest product, for each row.
-
-    Args:
-        rows: Shape (N, D), on the grid.
-        centres: Shape (K, D), on the grid.
-
-    Returns:
-        Positions of the centres, the lower where two are as near, and the products; both of shape (N,).
-    """
-    found, products = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.float32)
-    step = max(BLOCK // len(centres), 1)
-    for start in range(0, len(rows), step):
-        block = rows[start : start + step] @ centres.T
-        best = block.argmax(1)
-        found[start : start + step] = best
-        products[start : start + step] = block[np.arange(len(block)), best]
-    return found, products
 
 
 def _means(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from hf_shrink import ShrinkError
 from hf_shrink.dataset_distillation import SELECTORS, Candidates
 from tests.dataset_distillation.selectors.rows import clumps
 
@@ -83,6 +84,12 @@ def test_it_reads_nothing_but_what_it_says(selector):
     given = candidates()
     nothing = replace(given, **dict.fromkeys(READS - set(selector.facts["reads"])))
     assert same(pick(selector, given, 20), pick(selector, nothing, 20))
+
+
+def test_what_it_reads_must_be_there(selector):
+    for field in set(selector.facts["reads"]) - {"labels"}:  # without them each row has one label
+        with pytest.raises(ShrinkError, match=f"`{field}`"):
+            pick(selector, replace(candidates(), **{field: None}), 20)
 
 
 def test_the_same_seed_gives_the_same_rows_with_any_number_of_threads(selector):
