@@ -40,6 +40,12 @@ class DatasetFiles:
     source: str | None
     license: str | None
 
+    @property
+    def pattern(self) -> dict[str, str]:
+        """The split and its files, as `load_dataset` finds them; a file that is no shard is found by its name."""
+        names = [path for path in self.shards if not SHARD.fullmatch(path)]
+        return {"split": self.split, "path": names[0]} if names else _pattern(self.split)
+
 
 @dataclass(frozen=True)
 class ThereAlready:
@@ -98,13 +104,14 @@ def read_repository(destination: Destination, sha: str) -> ThereAlready:
     return ThereAlready(destination.text(CARD, sha) if CARD in files else "", files)
 
 
-def render_dataset_card(new: DatasetFiles, there: ThereAlready, repo_id: str) -> str:
+def render_dataset_card(new: DatasetFiles, there: ThereAlready, repo_id: str, *, title: str | None = None) -> str:
     """Write the card of a dataset.
 
     Args:
         new: The split that is pushed.
         there: What the repository holds; its other splits and configurations stay on the card.
         repo_id: The repository.
+        title: What the card is headed; None takes the repository's name.
 
     Returns:
         The text of README.md. Where somebody else wrote the one there, it keeps their words.
@@ -131,7 +138,7 @@ def render_dataset_card(new: DatasetFiles, there: ThereAlready, repo_id: str) ->
     return render(
         "dataset_card",
         metadata,
-        title=repo_id.split("/")[-1],
+        title=title or repo_id.split("/")[-1],
         repo_id=repo_id,
         sources=sources,
         description=(new.dataset.info.description or "").strip(),
@@ -183,7 +190,7 @@ def _config(new: DatasetFiles, there: ThereAlready) -> dict[str, Any]:
     others = [entry for entry in files if entry["split"] != new.split]
     return {
         **before,
-        "data_files": sorted([*others, _pattern(new.split)], key=lambda entry: entry["split"] != "train"),
+        "data_files": sorted([*others, new.pattern], key=lambda entry: entry["split"] != "train"),
     }
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from datasets import Dataset
+
 from hf_shrink.errors import ShrinkError
 
 # By what they ask of those who pass the work on: nothing, a notice, the same licence, no commerce, no change.
@@ -48,3 +50,18 @@ def most_restrictive(licenses: Sequence[str]) -> str:
     binding = [name for name in names if LICENSES.get(name, 0) == highest]
     share_alike = 2
     return "other" if len(binding) > 1 and highest == share_alike else binding[0]
+
+
+def license_of(dataset: Dataset, given: str | Sequence[str] | None) -> str | None:
+    """What a card says of a dataset's licence.
+
+    Args:
+        dataset: The rows.
+        given: The Hub's identifier, or several, or None.
+
+    Returns:
+        The most restrictive of those given, else the one that the rows carry, if the Hub knows it.
+    """
+    if given is None:
+        return dataset.info.license if dataset.info.license in LICENSES else None
+    return given if isinstance(given, str) else most_restrictive(given)

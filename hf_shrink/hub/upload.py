@@ -17,7 +17,7 @@ from hf_shrink.hub.card import model_card
 from hf_shrink.hub.commit import Operation, commit, open_destination
 from hf_shrink.hub.dataset_card import SPLIT, DatasetFiles, read_repository, render_dataset_card
 from hf_shrink.hub.files import CARD, REPORT, files_to_push, replaced_weights
-from hf_shrink.hub.licenses import LICENSES, most_restrictive
+from hf_shrink.hub.licenses import license_of
 from hf_shrink.hub.parquet import write_shards
 from hf_shrink.hub.rendering import is_ours
 from hf_shrink.inputs.graph_model import GraphModel
@@ -120,8 +120,8 @@ def push_dataset_to_hub(
         revision: Branch; None is main.
         commit_message: First line of the commit.
         source: Hub id or name of the dataset that this one was made from.
-        license: The Hub's identifier of the licence. Of several, such as those of the rows and of the teacher that made
-            their soft labels, the card bears the most restrictive. None takes the one that the rows carry, if any.
+        license: The Hub's identifier of the licence. Of several, such as those of the rows and of the teacher that
+            made their soft labels, the card bears the most restrictive. None takes the one that the rows carry, if any.
 
     Returns:
         Address of the commit.
@@ -136,7 +136,7 @@ def push_dataset_to_hub(
         raise ShrinkError(f"`split` must be a word such as 'train', got {split!r}. Use letters, digits and _.")
     with tempfile.TemporaryDirectory() as scratch:
         shards = write_shards(dataset, Path(scratch), split)
-        new = DatasetFiles(dataset, split, shards, source, _license_of(dataset, license))
+        new = DatasetFiles(dataset, split, shards, source, license_of(dataset, license))
         destination = open_destination(repo_id, repo_type="dataset", private=private, token=token, revision=revision)
 
         def operations(parent: str) -> list[Operation]:
@@ -146,12 +146,6 @@ def push_dataset_to_hub(
             return [*deletions, *_additions(shards), CommitOperationAdd(CARD, card.encode())]
 
         return commit(destination, operations, commit_message or "Upload dataset")
-
-
-def _license_of(dataset: Dataset, given: str | Sequence[str] | None) -> str | None:
-    if given is None:
-        return dataset.info.license if dataset.info.license in LICENSES else None
-    return given if isinstance(given, str) else most_restrictive(given)
 
 
 def _model_folder(path_or_model: Any, scratch: Path) -> Path:
