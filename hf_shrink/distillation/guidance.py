@@ -13,10 +13,13 @@ from hf_shrink.distillation.arguments import DistillationTrainingArguments
 from hf_shrink.distillation.cache import TeacherCache
 from hf_shrink.distillation.features import ON_ATTENTION, Features, make_features
 from hf_shrink.distillation.losses import LOSSES
+from hf_shrink.distillation.soft_labels import TASKS as SOFT_TASKS
+from hf_shrink.distillation.soft_labels import SoftLabels
 from hf_shrink.distillation.teacher import Taught, Teacher, config_of, load_teacher, tokenizer_in
 from hf_shrink.distillation.token_packing import VOCABULARY_TASKS
 from hf_shrink.distillation.views import Reading, View, view_of
 from hf_shrink.errors import ShrinkError
+from hf_shrink.inputs.encoding import SOFT_LABEL
 from hf_shrink.inputs.pooling import pooling_of
 from hf_shrink.inputs.tasks import find_task
 from hf_shrink.registry import Method
@@ -39,13 +42,13 @@ class Guidance:
 
     Args:
         view: How the task is read.
-        teacher: A model or what one said before; None trains on labels alone.
+        teacher: A model or what one said before, in a cache or in the rows; None trains on labels alone.
         logit_loss: Compares the scores.
         features: Compares the two within their layers.
     """
 
     view: View
-    teacher: Teacher | TeacherCache | None
+    teacher: Teacher | TeacherCache | SoftLabels | None
     logit_loss: Method
     features: Features = field(default_factory=Features)
 
@@ -74,6 +77,8 @@ def make_guidance(
     teacher_model: nn.Module | TeacherCache | str | Path | None,
     args: DistillationTrainingArguments,
     processing_class: Any,
+    *,
+    soft_labels: bool = False,
 ) -> Guidance:
     """Load a teacher, hold it against its student, and choose what compares them.
 
@@ -82,6 +87,7 @@ def make_guidance(
         teacher_model: The teacher, its cache, a folder, a Hub id, or None.
         args: The training arguments.
         processing_class: What made the inputs, where it is known.
+        soft_labels: Whether the rows say what a teacher would.
 
     Returns:
         All that the trainer needs of its teacher.
@@ -99,6 +105,9 @@ def make_guidance(
             "softmax over classes can be smoothed."
         )
     logit_loss = _logit_loss(args, view)
+    if soft_labels:
+        _check_soft(args, task, teacher_model)
+        return Guidance(view, SoftLabels(len(student_config.id2label or {})), logit_loss)
     if teacher_model is None:
         return Guidance(view, None, logit_loss)
     if isinstance(teacher_model, TeacherCache):
@@ -135,6 +144,25 @@ def _check_cached(args: DistillationTrainingArguments) -> None:
             raise ShrinkError(
                 f"`{name}` must be 0 where `teacher_model` is a cache, got {weight}: it holds no queries, keys and "
                 "values. Give the teacher itself, or compare hidden states."
+            )
+
+
+def _check_soft(args: DistillationTrainingArguments, task: str, teacher_model: Any) -> None:
+    if teacher_model is not None:
+        raise ShrinkError(
+            f"`teacher_model` must be None where `train_dataset` has a column `{SOFT_LABEL}`: both say what the "
+            "student is to match. Leave the teacher out, or remove the column to train with it."
+        )
+    if task not in SOFT_TASKS:
+        raise ShrinkError(
+            f"`{SOFT_LABEL}` must be a column of rows for one of {list(SOFT_TASKS)}, got a student for {task}. Remove "
+            "the column, and give a `teacher_model`."
+        )
+    for name in ("hidden_weight", *ON_ATTENTION):
+        if weight := getattr(args, name):
+            raise ShrinkError(
+                f"`{name}` must be 0 where `{SOFT_LABEL}` stands in for a teacher, got {weight}: it says nothing of "
+                "what is within. Give a `teacher_model`, and remove the column."
             )
 
 

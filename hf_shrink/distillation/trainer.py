@@ -18,11 +18,19 @@ from hf_shrink.distillation.cache import TeacherCache
 from hf_shrink.distillation.dropout import disable_dropout
 from hf_shrink.distillation.features import Features
 from hf_shrink.distillation.guidance import NAMED_CLASSES, make_guidance
+from hf_shrink.distillation.soft_labels import (
+    SoftLabels,
+    check_soft_labels,
+    holds_soft_labels,
+    missing_soft_labels,
+    unread_soft_labels,
+)
 from hf_shrink.distillation.teacher import LABEL_NAMES, Taught, Teacher, config_of, forward_parameters
 from hf_shrink.distillation.trainer_card import CardFacts, as_tuple, trainer_card
 from hf_shrink.distillation.views import Reading, agreement, label_loss, with_decoder_inputs
 from hf_shrink.errors import ShrinkError
 from hf_shrink.evaluation.quality import as_compute_metrics
+from hf_shrink.inputs.encoding import SOFT_LABEL
 from hf_shrink.inputs.labels import check_labels
 from hf_shrink.inputs.models import load_model
 from hf_shrink.inputs.row_ids import CARRIED
@@ -46,6 +54,8 @@ class DistillationTrainer(Trainer):
         model: The student, or a folder or Hub id.
         teacher_model: The teacher, or a folder or Hub id; it is frozen and never saved. Or what `cache_teacher` wrote:
             then there is no teacher in the loop, and evaluation compares with it only where its rows are cached too.
+            None where the rows of `train_dataset` have a column `soft_label` that says what a teacher would, one score
+            before the softmax for each of the student's outputs, as `attach_soft_labels` writes it.
         args: The training arguments.
         compute_metrics: As in `Trainer`; also a name in `METRICS` or an `evaluate.EvaluationModule`.
         peft_config: A `peft.PeftConfig`: adapters on the student are trained in place of its weights.
@@ -78,10 +88,13 @@ class DistillationTrainer(Trainer):
         student = _student(model, kwargs.get("model_init"))
         if compute_metrics is not None:
             compute_metrics = as_compute_metrics(compute_metrics, task=find_task(student, args.task))
-        self._guidance = make_guidance(student, teacher_model, args, kwargs.get("processing_class"))
+        train, evaluation = kwargs.get("train_dataset"), kwargs.get("eval_dataset")
+        alone = train is None and teacher_model is None  # to evaluate only
+        soft = holds_soft_labels(evaluation if alone else train)
+        self._guidance = make_guidance(student, teacher_model, args, kwargs.get("processing_class"), soft_labels=soft)
         if self._guidance.view.task in NAMED_CLASSES:
-            for dataset in (kwargs.get("train_dataset"), kwargs.get("eval_dataset")):
-                _check_labels(dataset, len(config_of(student, "model").id2label or {}))
+            for dataset in (train, evaluation):
+                _check_labels(dataset, len(config_of(student, "model").id2label or {}), self.teacher)
         self._student_config = config_of(student, "model")
         self._student_parameters = forward_parameters(student)
         self._peft_config = peft_config
@@ -103,8 +116,8 @@ class DistillationTrainer(Trainer):
         self._projections.to(self.args.device)
 
     @property
-    def teacher(self) -> Teacher | TeacherCache | None:
-        """The teacher, frozen, or its cache; None without one."""
+    def teacher(self) -> Teacher | TeacherCache | SoftLabels | None:
+        """The teacher, frozen, or what stands in for it: its cache, or soft labels in the rows; None without one."""
         return self._guidance.teacher
 
     @property
@@ -257,11 +270,13 @@ class DistillationTrainer(Trainer):
 
     def _ask_teacher(self, inputs: Mapping[str, Any], *, hidden: bool, needed: bool) -> Taught | None:
         if self.teacher is None:
+            if needed and SOFT_LABEL in inputs:
+                raise unread_soft_labels()
             return None
         with self.accelerator.autocast():
             taught = self.teacher(inputs, hidden=hidden)
-        if taught is None and isinstance(self.teacher, TeacherCache) and needed:
-            raise self.teacher.not_found(inputs)
+        if taught is None and needed:
+            raise self.teacher.not_found(inputs) if isinstance(self.teacher, TeacherCache) else missing_soft_labels()
         return taught
 
     def _loss_terms(
@@ -288,9 +303,11 @@ class DistillationTrainer(Trainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        if self.teacher is not None:  # a teacher may read columns that its student does not, such as token_type_ids
-            own: Any = self._signature_columns or []
-            self._signature_columns: Any = own + sorted(self.teacher.parameters - set(own))
+        # A teacher may read columns that its student does not, such as token_type_ids; without one, soft labels that
+        # nobody reads are to be found.
+        wanted = frozenset({SOFT_LABEL}) if self.teacher is None else self.teacher.parameters
+        own: Any = self._signature_columns or []
+        self._signature_columns: Any = own + sorted(wanted - set(own))
 
     # ------------------------------------------------------------------ what is logged
     def _remember(self, terms: dict[str, Tensor]) -> None:
@@ -449,9 +466,11 @@ def _student(model: nn.Module | str | Path | None, model_init: Any) -> nn.Module
     return model_init() if model is None else load_model(model)
 
 
-def _check_labels(dataset: Any, num_labels: int) -> None:
+def _check_labels(dataset: Any, num_labels: int, teacher: Any) -> None:
     """Refuse labels outside the range now: in the loss, many steps later, they end in an index error."""
     for rows in dataset.values() if isinstance(dataset, dict) else [dataset]:
         if isinstance(rows, Dataset):
             for column in {"labels", "label"} & set(rows.column_names):
                 check_labels(rows, column, num_labels)
+            if isinstance(teacher, SoftLabels):
+                check_soft_labels(rows, num_labels)

@@ -10,6 +10,7 @@ from transformers import Trainer
 from hf_shrink.distillation.arguments import FEATURE_LOSSES
 from hf_shrink.distillation.cache import TeacherCache
 from hf_shrink.distillation.losses import LOSSES
+from hf_shrink.distillation.soft_labels import SoftLabels
 from hf_shrink.distillation.teacher import Teacher
 from hf_shrink.evaluation.provenance import MethodUse
 from hf_shrink.evaluation.report import ShrinkReport
@@ -18,6 +19,7 @@ from hf_shrink.inputs.remote import looks_like_path
 from hf_shrink.inputs.tasks import find_task, inner_model, model_config
 from hf_shrink.registry import Method
 
+AnyTeacher = Teacher | TeacherCache | SoftLabels
 REPORT = "shrink_report.json"
 TRAINING = (
     "learning_rate",
@@ -63,9 +65,7 @@ def as_tuple(value: str | list[str] | None) -> tuple[str, ...]:
     return () if value is None else (value,) if isinstance(value, str) else tuple(value)
 
 
-def trainer_card(
-    trainer: Trainer, teacher: Teacher | TeacherCache | None, logit_loss: Method, facts: CardFacts
-) -> str:
+def trainer_card(trainer: Trainer, teacher: AnyTeacher | None, logit_loss: Method, facts: CardFacts) -> str:
     """Write the card.
 
     Args:
@@ -95,7 +95,7 @@ def _from_report(report: ShrinkReport, repo_id: str | None, facts: CardFacts) ->
     return model_card(replace(report, provenance=origin), repo_id=repo_id, tags=facts.tags)
 
 
-def _from_log(trainer: Trainer, teacher: Teacher | TeacherCache | None, logit_loss: Method, facts: CardFacts) -> str:
+def _from_log(trainer: Trainer, teacher: AnyTeacher | None, logit_loss: Method, facts: CardFacts) -> str:
     args: Any = trainer.args
     student = trainer.accelerator.unwrap_model(trainer.model)
     hyperparameters = {name: _plain(getattr(args, name)) for name in TRAINING}
