@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "deduplicate": "hf_shrink.dataset_distillation.duplicates",
         "distill_dataset": "hf_shrink.dataset_distillation.distill",
         "TrainingDynamicsCallback": "hf_shrink.dataset_distillation.dynamics_callback",
+        "attach_soft_labels": "hf_shrink.dataset_distillation.soft_labels",
         "check_embeddings": "hf_shrink.dataset_distillation.embeddings",
         "encode": "hf_shrink.dataset_distillation.encoder",
         "find_duplicates": "hf_shrink.dataset_distillation.duplicates",

@@ -107,7 +107,8 @@ def usual_encoder() -> Path | None:
     if (packaged := packaged_minilm()) is not None:
         return packaged
     cached = base_folder(USUAL_ENCODER)
-    return cached if cached is not None and (cached / "model.safetensors").is_file() else None
+    whole = cached is not None and all((cached / file).is_file() for file in ("model.safetensors", "tokenizer.json"))
+    return cached if whole else None
 
 
 # ---------------------------------------------------------------------- what is read
