@@ -42,8 +42,8 @@ def distill_rows(
         str,
         typer.Option(
             help="How rows are chosen: auto tries several against a stratified sample, and takes the sample where "
-            "none beats it; or random, stratified, kmeans, facility_location, graph_cut, herding, k_center, ccs, d2, el2n, "
-            "forgetting, margin, entropy, or rds (near --targets)."
+            "none beats it; or random, stratified, kmeans, facility_location, graph_cut, herding, k_center, ccs, d2, "
+            "el2n, forgetting, margin, entropy, or rds (near --targets)."
         ),
     ] = "auto",
     method_option: Annotated[
@@ -69,8 +69,8 @@ def distill_rows(
     label_noise: Annotated[
         str,
         typer.Option(
-            help="Whether rows whose label is likely wrong are left out: yes, no, or auto (with --method auto both are "
-            "tried; with any other they stay)."
+            help="Whether rows whose label is likely wrong are left out: yes, no, or auto (with --method auto both "
+            "are tried; with any other they stay)."
         ),
     ] = "auto",
     targets: Annotated[

@@ -121,7 +121,7 @@ def push_dataset_to_hub(
         commit_message: First line of the commit.
         source: Hub id or name of the dataset that this one was made from.
         license: The Hub's identifier of the licence. Of several, such as those of the rows and of the teacher that
-            made their soft labels, the card bears the most restrictive. None takes the one that the rows carry, if any.
+            made their soft labels, the card bears the most restrictive. None takes the rows' own, if they tell it.
 
     Returns:
         Address of the commit.
