@@ -13,6 +13,7 @@ from transformers.utils import logging
 
 from hf_shrink.dataset_distillation.budget import Budget, read_budget
 from hf_shrink.dataset_distillation.choice import AUTO, Asked, Choice, choose
+from hf_shrink.dataset_distillation.dealt_batches import processes
 from hf_shrink.dataset_distillation.duplicate_methods import DUPLICATE_METHODS
 from hf_shrink.dataset_distillation.embeddings import check_embeddings
 from hf_shrink.dataset_distillation.pictures import plot_map
@@ -111,6 +112,8 @@ def distill_dataset(
     if wanted.tokens is None:
         wanted.total(len(rows), strata)  # before anything runs
     lengths = None if wanted.tokens is None else count_tokens(rows, columns.text, processing_class)
+    if targets is None and method != AUTO and not callable(method) and "targets" in reads_of(method):
+        raise ShrinkError(f"`targets` must be given for method={method!r}, got None. Give the rows that matter.")
     reads = _reads(method, encoder, embeddings, soft_labels and teacher is None, targets)
     encoding = Encoding(
         encoder,
@@ -144,8 +147,10 @@ def distill_dataset(
         )
     elif soft_labels:
         small = _with_head_labels(small, rows, prepared.alive, pool, choice, columns.label)
-    if output_dir is not None:
+    state = processes()
+    if output_dir is not None and state.is_main_process:  # every process has chosen the same rows
         _write(small, report, pool, choice, Path(output_dir).expanduser())
+    state.wait_for_everyone()
     logger.info(f"{len(small):,} of {given:,} rows in {time.perf_counter() - start:.0f} s. {report.verdict}")
     return small
 

@@ -71,7 +71,7 @@ def select_within_tokens(
             break
         count = again
     fitting, left = _those_that_fit(picks, pool, lengths, limit)
-    return _fill_up(fitting, pool, lengths, left, limit)
+    return _use_up(_fill_up(fitting, pool, lengths, left, limit), pool, lengths, limit)
 
 
 def rows_within(strata: Strata, lengths: NDArray[np.int64], limit: int) -> int:
@@ -130,6 +130,21 @@ def _fill_up(picks: Selection, pool: Pool, lengths: NDArray[np.int64], left: int
             more.append(row)
             left -= int(lengths[row])
     return _with_others(picks, more)
+
+
+def _use_up(picks: Selection, pool: Pool, lengths: NDArray[np.int64], limit: int) -> Selection:
+    """Where no row fits into what is left, the last picks give way to longer rows of their stratum."""
+    rows, left = picks.rows.copy(), limit - int(lengths[picks.rows].sum())
+    for place in range(len(rows) - 1, -1, -1):
+        if left <= ROOM * limit:
+            break
+        longer = np.flatnonzero((pool.strata.ids == pool.strata.ids[rows[place]]) & ~np.isin(np.arange(len(pool)), rows))
+        gains = lengths[longer] - lengths[rows[place]]
+        if len(longer := longer[(gains > 0) & (gains <= left)]):
+            longest = longer[np.argmax(lengths[longer])]
+            left -= int(lengths[longest] - lengths[rows[place]])
+            rows[place] = longest
+    return Selection(rows, picks.weights, picks.clusters)
 
 
 def _with_others(picks: Selection, rows: list[int]) -> Selection:
