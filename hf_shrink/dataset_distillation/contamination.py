@@ -13,6 +13,7 @@ from hf_shrink.dataset_distillation.near_pairs import Pairs, best_partners, join
 from hf_shrink.dataset_distillation.near_texts import NearTexts
 from hf_shrink.dataset_distillation.near_vectors import NearVectors
 from hf_shrink.dataset_distillation.row_texts import read_texts
+from hf_shrink.dataset_distillation.shingles import shingle_sets
 from hf_shrink.dataset_distillation.vectors import check_vectors
 from hf_shrink.errors import ShrinkError
 
@@ -174,7 +175,7 @@ def _near(texts: Sequence[str], theirs: Sequence[str], rows: NDArray[np.int64], 
     found = []
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
-        near = NearTexts([texts[row] for row in block] + list(theirs), threshold)
+        near = NearTexts(shingle_sets([texts[row] for row in block] + list(theirs)), threshold)
         i, j, similarity = _best(near.pairs(np.arange(len(block)), np.arange(len(block), len(near))), len(block))
         found.append((block[i], j, similarity))
     return join_pairs(found)

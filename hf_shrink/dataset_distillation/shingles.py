@@ -112,10 +112,12 @@ def _windows(
     values: NDArray[np.uint64], lengths: NDArray[np.int64], size: int
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """Hash each run of `size` values within a text."""
-    count = len(values) - size + 1
-    hashes = np.zeros(max(count, 0), dtype=np.uint64)
-    for place in range(size):
-        hashes = _mix((hashes ^ values[place : place + count]) + np.uint64(place))
+    count = max(len(values) - size + 1, 0)
+    hashes = values[:count].copy()
+    for place in range(1, size):  # a polynomial, in place: memory is what this waits for
+        hashes *= np.uint64(_MULTIPLIER)
+        hashes += values[place : place + count]
+    _mix(hashes)
     inside = np.ones(len(values), dtype=bool)
     ends = np.cumsum(lengths)
     for back in range(1, size):
@@ -125,6 +127,8 @@ def _windows(
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Spread the bits: a bijection, so that nothing is lost before the last step of a run."""
-    values = values * np.uint64(_MULTIPLIER)
-    return values ^ (values >> np.uint64(32))
+    """Spread the bits, in place: a bijection, so that nothing is lost."""
+    for _ in range(2):
+        values *= np.uint64(_MULTIPLIER)
+        values ^= values >> np.uint64(32)
+    return values

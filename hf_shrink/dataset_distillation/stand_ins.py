@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hf_shrink.dataset_distillation.near_pairs import Near, Pairs, best_partners, join_pairs
 
-BLOCK = 1024  # rows that are compared with those kept at once
+BLOCK = 2048  # rows that are compared with those kept at once
 Keep = Literal["first", "central"]
 
 
@@ -50,8 +50,8 @@ def find_stand_ins(
 def _most_central(near: Near, weights: NDArray[np.int64]) -> NDArray[np.int64]:
     """Rows by the similarity that they have in all to those near them."""
     everyone, total = np.arange(len(near)), weights.astype(np.float64)  # copies are at a similarity of 1
-    for start in range(0, len(near), BLOCK // 4):  # where all rows are alike, each has N partners
-        i, j, similarity = near.pairs(everyone[start : start + BLOCK // 4], everyone)
+    for start in range(0, len(near), BLOCK // 8):  # where all rows are alike, each has N partners
+        i, j, similarity = near.pairs(everyone[start : start + BLOCK // 8], everyone)
         total += np.bincount(i, weights=similarity * weights[j], minlength=len(near))
     return np.lexsort((everyone, -np.round(total, 6)))
 

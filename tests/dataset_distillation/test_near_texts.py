@@ -48,7 +48,7 @@ def test_no_pair_is_missed_and_none_is_too_much(threshold):
     texts = ODD + sentences(200)
     rows = np.arange(len(texts))
     wanted = {(i, j) for i in rows for j in rows if i != j and jaccard(texts[i], texts[j]) >= threshold}
-    found = NearTexts(texts, threshold).pairs(rows, rows)
+    found = NearTexts(shingle_sets(texts), threshold).pairs(rows, rows)
     assert len(wanted) > 2
     assert as_set(found) == wanted
     assert len(found[0]) == len(wanted)
@@ -64,13 +64,13 @@ def test_one_shingle_less_of_a_prefix_would_miss_pairs():
     shorter.data[features.indptr[1:] - 1] = 0
     shorter.eliminate_zeros()
     for given, count in ((features, 1), (shorter, 0)):
-        near = NearTexts(texts, 0.8, features=given, unit="words", size=1)
+        near = NearTexts(shingle_sets(texts, "words", 1), 0.8, given)
         assert len(near.pairs(np.array([0]), np.array([1]))[0]) == count
 
 
 def test_blocks_change_nothing(monkeypatch):
     texts = sentences(150)
-    near, left, right = NearTexts(texts, 0.6), np.arange(0, 100), np.arange(40, 150)
+    near, left, right = NearTexts(shingle_sets(texts), 0.6), np.arange(0, 100), np.arange(40, 150)
     whole = near.pairs(left, right)
     monkeypatch.setattr(near_texts, "COST", 50)
     monkeypatch.setattr(near_texts, "CHUNK", 7)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from hf_shrink.dataset_distillation.duplicate_methods import DUPLICATE_METHODS
 from hf_shrink.dataset_distillation.near_texts import NearTexts
-from hf_shrink.dataset_distillation.shingles import SIZE, Unit, check_shingles
+from hf_shrink.dataset_distillation.shingles import SIZE, Unit, check_shingles, shingle_sets
 
 
 @DUPLICATE_METHODS.add("jaccard", paper="https://doi.org/10.1145/1367497.1367516", reads="texts")
@@ -26,4 +26,4 @@ def jaccard(
         What finds the pairs.
     """
     check_shingles(shingles, shingle_size)
-    return NearTexts(texts, threshold, unit=shingles, size=shingle_size)
+    return NearTexts(shingle_sets(texts, shingles, shingle_size), threshold)

@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 
 from hf_shrink.dataset_distillation.duplicate_methods import DUPLICATE_METHODS
 from hf_shrink.dataset_distillation.near_texts import NearTexts
-from hf_shrink.dataset_distillation.shingles import SIZE, Unit, check_shingles, hash_shingles
+from hf_shrink.dataset_distillation.shingles import SIZE, Unit, check_shingles, hash_shingles, shingle_sets
 from hf_shrink.errors import ShrinkError, require
 
 BLOCK = 20_000  # texts whose shingles are held at once
@@ -26,10 +26,11 @@ def minhash(
     permutations: int = 128,
     seed: int = 0,
 ) -> NearTexts:
-    """Texts that share a band of minima, compared by all their shingles (MinHash, Broder, 1997).
+    """Texts of which a band of minima is another's too, compared by all their shingles (MinHash, Broder, 1997).
 
     The bands are as wide as they can be while a pair of just the threshold's similarity is found in 999 cases of 1000.
-    What they bring together is compared in full, so that no unlike rows are taken for twins.
+    rensa says which texts share one with any other. These alone, few as a rule, are compared in full, so that rows
+    which are not alike are not taken for twins.
 
     Args:
         texts: None twice.
@@ -56,8 +57,12 @@ def minhash(
         _sign(texts[start : start + BLOCK], shingles, shingle_size, permutations, seed)
         for start in range(0, len(texts), BLOCK)
     ]
-    bands = _bands(signatures, width, permutations, threshold)
-    return NearTexts(texts, threshold, features=bands, unit=shingles, size=shingle_size)
+    flagged = np.flatnonzero(_with_partner(signatures, permutations // width, permutations, threshold))
+    few = shingle_sets([texts[row] for row in flagged], shingles, shingle_size)
+    starts = np.zeros(len(texts) + 1, np.int64)
+    starts[flagged + 1] = np.diff(few.indptr)
+    sets = csr_matrix((few.data, few.indices, np.cumsum(starts)), shape=(len(texts), few.shape[1]))
+    return NearTexts(sets, threshold)
 
 
 def _band_width(threshold: float, permutations: int) -> int | None:
@@ -74,32 +79,12 @@ def _sign(texts: Sequence[str], unit: Unit, size: int, permutations: int, seed: 
     )
 
 
-def _bands(signatures: list[Any], width: int, permutations: int, threshold: float) -> csr_matrix:
-    """Which text has which band that another one has as well; rensa says first which texts have one at all."""
-    bands, count = permutations // width, sum(part.len() for part in signatures)
-    flags = _with_partner(signatures, bands, permutations, threshold)
-    rows = np.flatnonzero(np.concatenate([*flags, np.zeros(0, bool)]))
-    minima = [
-        np.asarray([row for row, flag in zip(part.to_rows(), own, strict=True) if flag], np.uint32)
-        for part, own in zip(signatures, flags, strict=True)
-        if own.any()
-    ]
-    if not minima:
-        return csr_matrix((count, 1), dtype=np.float32)
-    keys = np.ascontiguousarray(np.concatenate(minima)).view(f"V{4 * width}")  # (rows, bands)
-    columns, most = np.empty(keys.shape, np.int64), 0
-    for band in range(bands):
-        distinct, columns[:, band] = np.unique(keys[:, band], return_inverse=True)
-        columns[:, band] += most
-        most += len(distinct)
-    rows = np.repeat(rows, bands)
-    return csr_matrix((np.ones(len(rows), np.float32), (rows, columns.ravel())), shape=(count, most))
-
-
-def _with_partner(signatures: list[Any], bands: int, permutations: int, threshold: float) -> list[NDArray[np.bool_]]:
+def _with_partner(signatures: list[Any], bands: int, permutations: int, threshold: float) -> NDArray[np.bool_]:
+    """Which texts share a band with another."""
     index = require("rensa", extra="scale").RMinHashLSH(threshold=threshold, num_perm=permutations, num_bands=bands)
     start = 0
     for part in signatures:
         index.insert_matrix(part, start)
         start += part.len()
-    return [np.asarray(index.query_duplicate_flags_matrix(part), dtype=bool) for part in signatures]
+    flags = [np.asarray(index.query_duplicate_flags_matrix(part), dtype=bool) for part in signatures]
+    return np.concatenate([*flags, np.zeros(0, dtype=bool)])

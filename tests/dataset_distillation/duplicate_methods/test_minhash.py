@@ -23,11 +23,25 @@ def test_it_finds_nearly_all_pairs_and_none_that_is_too_unlike(threshold):
     assert len(found) >= FOUND * 0.99 * len(wanted) > 20
 
 
-def test_without_the_comparison_in_full_unlike_rows_would_be_pairs():
+def flagged(near):
+    return set(np.flatnonzero(near._sizes).tolist())
+
+
+def test_those_that_share_a_band_alone_are_compared_in_full():
     near = minhash(TEXTS, 0.9)
-    shared = (near.features @ near.features.T).tocoo()
-    candidates = {(int(i), int(j)) for i, j in zip(shared.row, shared.col, strict=True) if i != j}
-    assert len(candidates) > 1.2 * len(as_set(near.pairs(ROWS, ROWS)))
+    paired = set(near.pairs(ROWS, ROWS)[0].tolist())
+    assert paired < flagged(near) < set(ROWS.tolist())
+    assert len(flagged(near)) > 1.2 * len(paired)  # without the comparison these would be duplicates too
+
+
+def test_what_rensa_flags_are_the_rows_that_share_a_band():
+    signatures = module._sign(TEXTS, "characters", 5, 128, 0)
+    bands = np.asarray(signatures.to_rows(), np.uint32).reshape(len(TEXTS), 16, 8)
+    shared = np.zeros(len(TEXTS), dtype=bool)
+    for band in range(16):
+        _, own, counts = np.unique(bands[:, band], axis=0, return_inverse=True, return_counts=True)
+        shared |= counts[own] > 1
+    assert flagged(minhash(TEXTS, 0.9)) == set(np.flatnonzero(shared).tolist())
 
 
 @pytest.mark.parametrize(
@@ -50,8 +64,8 @@ def test_options_reach_the_shingles_and_the_permutations():
     both = np.arange(2)
     assert len(minhash(swapped, 0.9, shingles="words", shingle_size=1).pairs(both, both)[0]) == 2
     assert not len(minhash(swapped, 0.9, shingles="words", shingle_size=2).pairs(both, both)[0])
-    assert minhash(TEXTS, 0.8, seed=1).features.shape != minhash(TEXTS, 0.8, seed=2).features.shape
-    assert minhash(TEXTS, 0.8, permutations=256).features.nnz != minhash(TEXTS, 0.8).features.nnz
+    assert flagged(minhash(TEXTS, 0.9, seed=1)) != flagged(minhash(TEXTS, 0.9, seed=2))
+    assert flagged(minhash(TEXTS, 0.9, permutations=512)) != flagged(minhash(TEXTS, 0.9))
 
 
 @pytest.mark.parametrize(
