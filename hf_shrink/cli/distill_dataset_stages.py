@@ -20,7 +20,13 @@ from hf_shrink.inputs.remote import looks_like_path
 
 ROWS = "train.parquet"
 ENCODED = ("embeddings", "exclude", "targets")  # begin the names of the folders that a run leaves when it is cut off
-LABEL_NOISE = {"auto": "auto", "yes": True, "true": True, "no": False, "false": False}  # YAML reads yes as true
+LABEL_NOISE: dict[str, bool | str] = {
+    "auto": "auto",
+    "yes": True,
+    "true": True,
+    "no": False,
+    "false": False,
+}  # YAML reads yes as true
 
 
 @dataclass(frozen=True)
