@@ -11,6 +11,7 @@ import torch
 from accelerate import PartialState
 
 from hf_shrink.dataset_distillation import encoder
+from hf_shrink.dataset_distillation.soft_labels import attach_soft_labels
 from tests.dataset_distillation.encoding import texts
 from tests.processes import leave
 
@@ -21,6 +22,7 @@ def vectors(folder: Path) -> dict[str, np.ndarray]:
         "memory": encoder.encode(texts(101), folder / "model", batch_size=8),
         "few": encoder.encode(texts(3), folder / "model", batch_size=8),  # one process has no batch
         "folder": encoder.encode(texts(101), folder / "model", batch_size=8, output_dir=folder / "out"),
+        "soft": np.array(attach_soft_labels(texts(31), folder / "teacher", batch_size=8)["soft_label"]),
         "words": encoder.encode(texts(101)),
         "saved": encoder.encode(texts(101), output_dir=folder / "words"),
     }

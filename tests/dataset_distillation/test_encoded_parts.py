@@ -11,7 +11,7 @@ from tests.dataset_distillation.encode_in_processes import vectors
 from tests.dataset_distillation.encoding import TEXTS, save, texts, tiny_encoder
 from tests.dataset_distillation.test_encoder import pictures
 from tests.distillation.caching import CountedForwards
-from tests.models import tiny_tokenizer
+from tests.models import tiny_bert_classifier, tiny_tokenizer
 from tests.processes import run_processes
 
 
@@ -102,6 +102,7 @@ def test_vectors_without_a_model_are_kept_too(tmp_path, monkeypatch, rows):
 def test_any_number_of_processes_makes_the_same_bytes(tmp_path):
     for count in (1, 2):
         save(tiny_encoder(), tmp_path / str(count) / "model")
+        save(tiny_bert_classifier(), tmp_path / str(count) / "teacher")
     one = vectors(tmp_path / "1")
     run_processes(2, "tests.dataset_distillation.encode_in_processes", tmp_path / "2")
     assert one["memory"].shape == (101, 32)
