@@ -6,6 +6,7 @@ from typing import Any
 from datasets import Dataset
 from torch import nn
 
+from hf_shrink.dataset_distillation.dynamics_callback import check_scored_task
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.columns import class_names, find_columns, inner_feature
 from hf_shrink.inputs.labels import distinct_labels
@@ -45,6 +46,7 @@ def load_learner(
     if label is None:
         return loaded
     wanted = task or _task_of(rows, label)
+    check_scored_task(wanted)
     return load_model(model, task=wanted, **(_head(rows, label, wanted) if wanted in CLASSIFIERS else {}))
 
 

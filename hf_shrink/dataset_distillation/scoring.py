@@ -71,7 +71,7 @@ def score_dataset(
     check_counts(batch_size=batch_size, num_train_epochs=num_train_epochs, max_length=max_length)
     callback = TrainingDynamicsCallback(scores, task=task, checkpoint=resume_from_checkpoint)
     raw = load_rows(dataset, split)
-    _check_columns(raw, callback.names)
+    _check_rows(raw, callback.names)
     set_seed(seed if args is None else args.seed)  # of a head that starts at random
     learner = load_learner(model, raw, task=task, text_column=text_column, label_column=label_column)
     check_scored_task(find_task(learner, task))
@@ -101,7 +101,9 @@ def score_dataset(
     return raw
 
 
-def _check_columns(rows: Dataset, scores: Sequence[str]) -> None:
+def _check_rows(rows: Dataset, scores: Sequence[str]) -> None:
+    if not len(rows):
+        raise ShrinkError("`dataset` must hold at least 1 row, got 0. Check the split and the filters before it.")
     if taken := [f"{PREFIX}{name}" for name in scores if f"{PREFIX}{name}" in rows.column_names]:
         raise ShrinkError(f"`dataset` must not hold {taken} already. Drop them with remove_columns({taken}).")
 
