@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import mean, median, stdev
 
+from hf_shrink.dataset_distillation import SCORES, SELECTORS
+from hf_shrink.dataset_distillation.duplicate_methods import DUPLICATE_METHODS
 from hf_shrink.distillation import LOSSES
 from hf_shrink.evaluation import METRICS
 from hf_shrink.pruning import CRITERIA, STRUCTURES
@@ -27,12 +29,19 @@ STRUCTURED = ROOT / "docs" / "structured_pruning.md"
 SHAPED = ROOT / "benchmarks" / "results" / "structure.json"
 QUANTIZATION = ROOT / "docs" / "quantization.md"
 QUANTIZED = ROOT / "benchmarks" / "results" / "quantization.json"
-PAGES = (README, DISTILLATION, PRUNING, STRUCTURED, QUANTIZATION)
+DATASETS = ROOT / "docs" / "dataset_distillation.md"
+SELECTED = ROOT / "benchmarks" / "results" / "selection.json"
+SELECTION_SPEED = ROOT / "benchmarks" / "results" / "selection_speed.json"
+DEDUPLICATION = ROOT / "benchmarks" / "results" / "deduplication.json"
+PAGES = (README, DISTILLATION, PRUNING, STRUCTURED, QUANTIZATION, DATASETS)
 REGISTRIES = {
     "distillation": LOSSES,
     "pruning": CRITERIA,
     "pruning, structure": STRUCTURES,
     "quantization": QUANTIZERS,
+    "dataset distillation": SELECTORS,
+    "dataset distillation, scores": SCORES,
+    "dataset distillation, duplicates": DUPLICATE_METHODS,
 }
 READS = {
     "weights": "the weights",
@@ -275,6 +284,138 @@ def _with_error(values: list[float]) -> str:
     return f"{mean(values):.1f} ± {stdev(values) / len(values) ** 0.5:.2f} ({len(values)} seeds)"
 
 
+def selectors() -> str:
+    """What each selector keeps and reads."""
+    header = ("method", "it keeps", "reads", "options", "source")
+    return "\n".join([_line(header), _line(["---"] * len(header)), *map(_line, _selector_rows())])
+
+
+def _selector_rows() -> Iterator[list[str]]:
+    for method in SELECTORS.values():
+        score = f" (`{method.facts['score']}`)" if "score" in method.facts else ""
+        options = ", ".join(f"`{name}={value!r}`" for name, value in method.options.items())
+        reads = ", ".join(method.facts["reads"]).replace("difficulty", f"scores{score}")
+        yield [f"`{method.name}`", _kept(method), reads or "nothing", options or "none", _source(method)]
+
+
+def _kept(method: Method) -> str:
+    return method.summary.removeprefix("Keep ").rstrip(".")
+
+
+def scores() -> str:
+    """What each score tells of a row."""
+    header = ("score", "what it is", "hard rows have", "source")
+    rows = [[f"`{m.name}`", m.summary.rstrip("."), f"{m.facts['hard']} values", _source(m)] for m in SCORES.values()]
+    return "\n".join([_line(header), _line(["---"] * len(header)), *map(_line, rows)])
+
+
+def duplicates() -> str:
+    """How each method finds duplicates."""
+    header = ("method", "what it finds", "reads", "extra", "source")
+    rows = [
+        [
+            f"`{m.name}`",
+            m.summary.rstrip("."),
+            m.facts["reads"],
+            f"`[{m.facts['extra']}]`" if "extra" in m.facts else "none",
+            _source(m),
+        ]
+        for m in DUPLICATE_METHODS.values()
+    ]
+    return "\n".join([_line(header), _line(["---"] * len(header)), *map(_line, rows)])
+
+
+def selection() -> str:
+    """Linear heads on what `auto` and stratified samples kept, over the seeds of the committed runs."""
+    found = json.loads(SELECTED.read_text())["probes"]
+    header = ("data", "all rows", "budget", "stratified sample", "`auto`", "gain", "it took")
+    rows = [
+        [name, f"{100 * cells['full']:.1f}", _share(budget), *_against_sample(arms)]
+        for name, cells in found.items()
+        for budget, arms in sorted((c for c in cells.items() if c[0] != "full"), key=lambda cell: float(cell[0]))
+    ]
+    return "\n".join([_line(header), _line(["---"] * len(header)), *map(_line, rows)])
+
+
+def finetuned() -> str:
+    """Models fine-tuned on what `auto` and stratified samples kept."""
+    found = json.loads(SELECTED.read_text())["finetuning"]
+    header = ("data", "all rows", "budget", "stratified sample", "`auto`", "gain", "it took")
+    rows = []
+    for name, cells in found.items():
+        whole = [100 * run["accuracy"] for run in cells.get("full", {}).get("full", {}).values()]
+        for budget in sorted(set(cells) - {"full"}, key=float):
+            full = f"{mean(whole):.1f}" if whole else "–"
+            rows.append([name, full, _share(budget), *_against_sample(cells[budget])])
+    return "\n".join([_line(header), _line(["---"] * len(header)), *map(_line, rows)])
+
+
+def noisy() -> str:
+    """Linear heads on rows of which some have a wrong label."""
+    header = ("method", "accuracy, %", "wrong labels among the rows kept, %", "it took")
+    rows = []
+    for name, cells in json.loads(SELECTED.read_text())["noise"].items():
+        for method, runs in cells["0.1"].items():
+            values, wrong = ([100 * run[key] for run in runs.values()] for key in ("accuracy", "wrong"))
+            rows.append([f"{name}, `{method}`", _with_error(values), f"{mean(wrong):.1f}", _taken(runs)])
+    return "\n".join([_line(header), _line(["---"] * len(header)), *map(_line, rows)])
+
+
+def selection_speed() -> str:
+    """Selectors and duplicates against others in the same run."""
+    found = json.loads(SELECTION_SPEED.read_text())
+    header = ("task", "against", "faster", "memory", "result")
+    rows = []
+    for part, result in found.items():
+        if isinstance(result, dict) and "rows" in result:
+            task = f"{part.removesuffix('_large').replace('_', ' ')}, {result['rows']:,} to {result['count']:,} rows"
+            rows += [[task, *cells] for cells in _speed_rows(result)]
+    rows += _duplicate_rows(json.loads(DEDUPLICATION.read_text()))
+    return "\n".join([_line(header), _line(["---"] * len(header)), *map(_line, rows)])
+
+
+def _speed_rows(result: dict) -> Iterator[list[str]]:
+    share = result.get("share_of_gap")
+    kept = "the same picks" if result.get("identical_picks") else f"{100 * share:.1f} % of the gap" if share else "–"
+    for peer, times in result["times_faster_than"].items():
+        memory = f"{median(result['memory_of'][peer]):.2f} of its"
+        yield [peer, f"{median(times):.1f}×", memory, kept]
+    if not result["times_faster_than"]:
+        (seconds,), (peak,) = (list(result[key].values()) for key in ("seconds", "peak_bytes"))
+        yield ["–", f"{median(seconds):.1f} s", f"{median(peak) / 1e6:.0f} MB", "–"]
+
+
+def _duplicate_rows(found: dict) -> Iterator[list[str]]:
+    options, texts, vectors = found["options"], found["texts"]["seconds"], found["vectors"]["seconds"]
+    task = f"MinHash, {options['texts']:,} texts"
+    for peer in ("rensa, deduplicator", "rensa, batch"):
+        times = [run[peer] / run["hf_shrink minhash"] for run in texts]
+        yield [task, peer, f"{median(times):.2f}×", "–", "pairs are verified here"]
+    times = [run["SemHash"] / run["hf_shrink semantic"] for run in vectors]
+    missed = f"{found['missed']['hf_shrink semantic']} pairs missed, there {found['missed']['SemHash']}"
+    task = f"near embeddings, {options['vectors']:,} x {options['width']}"
+    yield [task, "SemHash", f"{median(times):.1f}×", "–", missed]
+
+
+def _against_sample(arms: dict) -> list[str]:
+    chosen, plain = ({seed: 100 * run["accuracy"] for seed, run in arms[a].items()} for a in ("auto", "stratified"))
+    gains = [chosen[seed] - plain[seed] for seed in chosen]
+    return [
+        f"{mean(plain.values()):.1f}",
+        f"{mean(chosen.values()):.1f}",
+        f"{mean(gains):+.1f} ± {stdev(gains) / len(gains) ** 0.5:.1f} ({len(gains)} seeds)",
+        _taken(arms["auto"]),
+    ]
+
+
+def _taken(runs: dict) -> str:
+    return ", ".join(f"`{name}`" for name in sorted({run["selector"] for run in runs.values()}))
+
+
+def _share(budget: str) -> str:
+    return f"{100 * float(budget):g} %"
+
+
 def step() -> str:
     """What a training step costs against others in the same run."""
     return _ratios(STEP)
@@ -298,12 +439,14 @@ def _line(cells: list[str] | tuple[str, ...]) -> str:
 def _source(method: Method) -> str:
     paper = method.paper
     address = f"https://arxiv.org/abs/{paper.removeprefix('arXiv:')}" if paper.startswith("arXiv:") else paper
-    return f"[{paper if paper.startswith('arXiv:') else 'documentation'}]({address})"
+    kind = paper if paper.startswith("arXiv:") else "paper" if "doi.org" in paper else "documentation"
+    return f"[{kind}]({address})"
 
 
 TABLES = (
     *(methods, quickstart, quality, criteria, structures, pruning, structure, step, pruning_step, quantizers),
     *(quantization, quantization_minilm),
+    *(selectors, scores, duplicates, selection, finetuned, noisy, selection_speed),
 )
 
 

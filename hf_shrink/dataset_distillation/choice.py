@@ -15,7 +15,6 @@ from hf_shrink.dataset_distillation.label_noise import LabelNoise, find_label_no
 from hf_shrink.dataset_distillation.pool import Pool
 from hf_shrink.dataset_distillation.selection import Selection, select_rows
 from hf_shrink.dataset_distillation.tokens import rows_within, select_within_tokens
-from hf_shrink.errors import ShrinkError
 
 logger = logging.get_logger(__name__)
 AUTO = "auto"
@@ -95,10 +94,10 @@ def choose(pool: Pool, asked: Asked) -> Choice:
     arms = _arms(pool, asked, noise, int(counts.sum()))
     noisy = None if noise is None else noise.noisy
     trials: list[Trial] = []
-    if measurable(pool) and counts.sum() < len(pool) and (asked.method == AUTO or asked.curve):
+    if measurable(pool) and counts.sum() < len(pool) and _compared(asked):
         trials = bake_off(pool, counts, arms, noisy=noisy, options=asked.options)
     arm = (winner(trials) if trials else Arm(BASELINE)) if asked.method == AUTO else arms[0]
-    verdict = _verdict(asked, arm, trials, measured=measurable(pool))
+    verdict = _verdict(asked, arm, trials, all_rows=bool(counts.sum() == len(pool)))
     curve: list[CurvePoint] = []
     if asked.curve and measurable(pool):
         curve = draw_curve(pool, int(counts.sum()), arm, noisy=noisy, options=asked.options)
@@ -122,6 +121,11 @@ def measurable(pool: Pool) -> bool:
     return pool.embeddings is not None and strata.kind != "none" and told and len(pool) >= 2 * FOLDS
 
 
+def _compared(asked: Asked) -> bool:
+    """Whether what chooses is held against a stratified sample, and not that sample itself."""
+    return asked.method == AUTO or (asked.curve and (asked.method != BASELINE or asked.label_noise is True))
+
+
 def _noise(pool: Pool, asked: Asked) -> LabelNoise | None:
     wanted = asked.label_noise is True or (asked.label_noise == AUTO and asked.method == AUTO)
     if not wanted:
@@ -129,11 +133,6 @@ def _noise(pool: Pool, asked: Asked) -> LabelNoise | None:
     if pool.strata.kind == "classes" and measurable(pool):
         assert pool.embeddings is not None  # noqa: S101
         return find_label_noise(pool.embeddings, pool.strata.ids, seed=pool.seed)
-    if asked.label_noise is True:
-        raise ShrinkError(
-            f"`label_noise` must be False for rows without classes, got True for labels of kind {pool.strata.kind!r}. "
-            "Wrong labels are found where each row has one class of several."
-        )
     return None
 
 
@@ -159,15 +158,15 @@ def _select(pool: Pool, asked: Asked, arm: Arm, noisy: NDArray[np.bool_] | None)
     return Selection(rows[picks.rows], picks.weights, picks.clusters)
 
 
-def _verdict(asked: Asked, arm: Arm, trials: list[Trial], *, measured: bool) -> str:
-    if not measured:
+def _verdict(asked: Asked, arm: Arm, trials: list[Trial], *, all_rows: bool) -> str:
+    if all_rows:
+        return "All rows are kept."
+    if not trials:
         return (
             "There was nothing to measure a method by, so that it is a sample by lot."
             if asked.method == AUTO
             else "It was not held against a stratified sample."
         )
-    if not trials:
-        return "All rows are kept." if asked.method == AUTO or asked.curve else "It was not measured."
     chosen = next(trial for trial in trials if trial.arm == arm)
     points = f"{100 * abs(chosen.gain):.1f} points"
     if asked.method == AUTO:

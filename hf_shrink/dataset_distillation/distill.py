@@ -25,13 +25,13 @@ from hf_shrink.dataset_distillation.result import check_own_columns, write_resul
 from hf_shrink.dataset_distillation.scores import SCORES
 from hf_shrink.dataset_distillation.selectors import SELECTORS
 from hf_shrink.dataset_distillation.soft_labels import add_soft_labels, attach_soft_labels, out_of_fold_soft_labels
-from hf_shrink.dataset_distillation.strata import find_strata
+from hf_shrink.dataset_distillation.strata import Strata, find_strata
 from hf_shrink.dataset_distillation.stream import sample_stream
 from hf_shrink.dataset_distillation.tokens import count_tokens
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.columns import TOKENIZED, Columns, find_columns
 from hf_shrink.inputs.counts import check_counts
-from hf_shrink.inputs.datasets import dataset_name, load_rows
+from hf_shrink.inputs.datasets import FORMATS, dataset_name, load_rows
 
 logger = logging.get_logger(__name__)
 
@@ -99,9 +99,6 @@ def distill_dataset(
         The rows, in an order by lot, with their columns and `source_index` (position among the rows given), `rank` (0
         is the most valuable), `weight` (how many rows each stands for, against the mean), and where they apply
         `cluster`, `score_*`, `soft_label`. `DatasetReport.of` reads from their description how they were made.
-
-    Raises:
-        ShrinkError: If the budget is out of range, a column is missing, or nothing is left to choose from.
     """
     start = time.perf_counter()
     wanted = _checked(budget, method, duplicates, label_noise, stream_rows, method_kwargs)
@@ -112,9 +109,11 @@ def distill_dataset(
     if wanted.tokens is None:
         wanted.total(len(rows), strata)  # before anything runs
     lengths = None if wanted.tokens is None else count_tokens(rows, columns.text, processing_class)
-    if targets is None and method != AUTO and not callable(method) and "targets" in reads_of(method):
-        raise ShrinkError(f"`targets` must be given for method={method!r}, got None. Give the rows that matter.")
-    reads = _reads(method, encoder, embeddings, soft_labels and teacher is None, targets)
+    known = _score_columns(rows)
+    head_labels = soft_labels and teacher is None
+    _check_fit(strata, method, known, targets, label_noise=label_noise, head_labels=head_labels)
+    by_vectors = duplicates is not None and DUPLICATE_METHODS[duplicates].facts["reads"] == "embeddings"
+    reads = _reads(method, encoder, embeddings) or head_labels or targets is not None or by_vectors
     encoding = Encoding(
         encoder,
         embeddings,
@@ -122,7 +121,7 @@ def distill_dataset(
         batch_size,
         max_length,
         None if output_dir is None else Path(output_dir).expanduser(),
-        wanted=reads or label_noise is True or duplicates == "semantic",
+        wanted=reads or label_noise is True,
     )
     prepared = prepare(rows, columns, encoding, exclude=exclude, duplicates=duplicates)
     with threadpool_limits(1):  # sums in another order would move a close decision
@@ -130,7 +129,7 @@ def distill_dataset(
             strata.only(prepared.alive),
             prepared.embeddings,
             None if targets is None else _targets(targets, columns, encoding),
-            _score_columns(rows, prepared.alive),
+            {name: values[prepared.alive] for name, values in known.items()},
             seed,
         )
         own_lengths = None if lengths is None else lengths[prepared.alive]
@@ -138,14 +137,14 @@ def distill_dataset(
         before = time.perf_counter()
         choice = choose(pool, asked)
         seconds = time.perf_counter() - before
-    report = report_choice(dataset_name(dataset), given, rows, pool, prepared, asked, choice, encoding, seconds)
+    report = report_choice(_name(dataset), given, rows, pool, prepared, asked, choice, encoding, seconds)
     picked = prepared.alive[choice.selection.rows]
     small = write_result(rows, picked, _told(pool, choice), indices=positions[picked], report=report)
     if teacher is not None:
         small = attach_soft_labels(
             small, teacher, text_column=columns.text or None, label_column=columns.label, batch_size=batch_size
         )
-    elif soft_labels:
+    elif head_labels:
         small = _with_head_labels(small, rows, prepared.alive, pool, choice, columns.label)
     state = processes()
     if output_dir is not None and state.is_main_process:  # every process has chosen the same rows
@@ -195,11 +194,46 @@ def _columns(rows: Dataset, text_column: str | Sequence[str] | None, label_colum
     return found
 
 
-def _reads(method: Any, encoder: Any, embeddings: Any, head_labels: bool, targets: Any) -> bool:
-    """Whether anything reads embeddings; a plain sample is not measured by an encoder that nobody named."""
+def _check_fit(
+    strata: Strata,
+    method: Any,
+    known: Mapping[str, Any],
+    targets: Any,
+    *,
+    label_noise: bool | str,
+    head_labels: bool,
+) -> None:
+    """Refuse what the rows cannot give."""
+    if strata.kind != "classes" and (label_noise is True or head_labels):
+        argument, instead = (
+            ("label_noise", "") if label_noise is True else ("soft_labels", " Give a `teacher` instead.")
+        )
+        raise ShrinkError(
+            f"`{argument}` must be False for rows whose labels are not one class each, got True.{instead}"
+            " Name the column with `label_column` where there is one."
+        )
+    if method == AUTO or callable(method):
+        return
+    facts = SELECTORS[method].facts
+    if "targets" in facts["reads"] and targets is None:
+        raise ShrinkError(f"`targets` must be given for method={method!r}, got None. Give the rows that matter.")
+    if "difficulty" in facts["reads"] and strata.kind != "classes" and facts["score"] not in known:
+        raise ShrinkError(
+            f"`method` must be one that needs no scores for rows without classes, got {method!r}. Add the column "
+            f"{COLUMN}{facts['score']} with score_dataset() first, or take 'kmeans'."
+        )
+
+
+def _reads(method: Any, encoder: Any, embeddings: Any) -> bool:
+    """Whether the choice reads embeddings; a plain sample is not measured by an encoder that nobody named."""
     named = encoder is not None or embeddings is not None
-    needed = method == AUTO or bool({"embeddings", "difficulty", "targets"} & set(reads_of(method)))
-    return named or needed or head_labels or targets is not None
+    return named or method == AUTO or bool({"embeddings", "difficulty"} & set(reads_of(method)))
+
+
+def _name(dataset: Any) -> str:
+    """What the report calls the source; the name of a file format is none."""
+    name = dataset_name(dataset)
+    return "the dataset given" if name in {*FORMATS.values(), Dataset.__name__, IterableDataset.__name__} else name
 
 
 def _targets(targets: Any, columns: Columns, encoding: Encoding) -> NDArray[np.float32]:
@@ -210,18 +244,19 @@ def _targets(targets: Any, columns: Columns, encoding: Encoding) -> NDArray[np.f
     return encoding.run(targets, columns.text, "targets")
 
 
-def _score_columns(rows: Dataset, alive: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+def _score_columns(rows: Dataset) -> dict[str, NDArray[np.float32]]:
+    """The dataset's own scores."""
     found = {}
-    for column in rows.column_names:
-        if column.startswith(COLUMN) and column.removeprefix(COLUMN) in SCORES:
-            values = np.asarray(rows.with_format(None)[column][:], dtype=np.float32)[alive]
-            if not (finite := np.isfinite(values)).all():
-                row = int(np.argmin(finite))
-                raise ShrinkError(
-                    f"`dataset` must have a finite {column} in every row, got {values[row]} in row {alive[row]}. "
-                    "Score all rows with score_dataset()."
-                )
-            found[column.removeprefix(COLUMN)] = values
+    for name in [c.removeprefix(COLUMN) for c in rows.column_names if c.startswith(COLUMN)]:
+        if name not in SCORES:
+            continue
+        found[name] = np.asarray(rows.with_format(None)[f"{COLUMN}{name}"][:], dtype=np.float32)
+        if not (finite := np.isfinite(found[name])).all():
+            row = int(np.argmin(finite))
+            raise ShrinkError(
+                f"`dataset` must have a finite {COLUMN}{name} in every row, got {found[name][row]} in row {row}. "
+                "Score all rows with score_dataset()."
+            )
     return found
 
 
@@ -241,8 +276,7 @@ def _with_head_labels(
     small: Dataset, rows: Dataset, alive: NDArray[np.int64], pool: Pool, choice: Choice, label: str | None
 ) -> Dataset:
     """Soft labels without a teacher: what a head says of the picks that was fitted to other rows, of all that are."""
-    if label is None or pool.strata.kind != "classes" or pool.embeddings is None:
-        raise ShrinkError("`soft_labels` must be False for rows without classes, got True. Give a `teacher` instead.")
+    assert label is not None  # noqa: S101 - the strata are classes
     feature = small.features[label]
     known = isinstance(feature, ClassLabel)
     labels = np.asarray(rows[label])[alive] if known else pool.strata.ids

@@ -98,22 +98,16 @@ class Pool:
 
         Returns:
             Shape (N,).
-
-        Raises:
-            ShrinkError: If there is neither a score nor what the head is trained on.
         """
-        if name in self.columns:
-            return self.columns[name]
-        if self.strata.kind == "classes" and self.embeddings is not None and len(self.strata.names) > 1:
-            return SCORES[name].function(self._dynamics)
-        raise ShrinkError(
-            f"`method` must be one that needs no scores for rows without classes, got one that reads {name}. Add the "
-            f"column {COLUMN}{name} with score_dataset() first, or take 'kmeans'."
-        )
+        return self.columns[name] if name in self.columns else SCORES[name].function(self._dynamics)
 
     @cached_property
     def _dynamics(self) -> Mapping[str, NDArray[np.float32]]:
-        assert self.embeddings is not None  # noqa: S101 - `difficulty` has looked
+        if self.embeddings is None or self.strata.kind != "classes":
+            raise ShrinkError(
+                "`method` must be one that needs no scores where there are no classes or no embeddings. Add the "
+                "scores with score_dataset() first."
+            )
         return linear_dynamics(self.embeddings, self.strata.ids, seed=self.seed)
 
 

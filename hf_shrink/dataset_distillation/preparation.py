@@ -191,7 +191,8 @@ def _encode(prepared: Prepared, rows: Dataset, columns: Columns, encoding: Encod
 
 
 def _drop_alike(prepared: Prepared, rows: Dataset, columns: Columns, encoding: Encoding, exclude: Any) -> None:
-    theirs = [encoding.run(rows_of, columns.text, name) for name, rows_of in named_sets(exclude).items()]
+    sets = named_sets(exclude).values()
+    theirs = [encoding.run(test, columns.text, f"exclude-{number}") for number, test in enumerate(sets)]
     found = find_contaminated(
         rows.select(prepared.alive),
         exclude,

@@ -59,9 +59,6 @@ def select_rows(
 
     Returns:
         As many rows as the counts sum to.
-
-    Raises:
-        ShrinkError: If a selector of the user's own does not return what it was asked for.
     """
     select = SELECTORS.resolve(method)
     parts, offset = [], 0

@@ -138,7 +138,9 @@ def _use_up(picks: Selection, pool: Pool, lengths: NDArray[np.int64], limit: int
     for place in range(len(rows) - 1, -1, -1):
         if left <= ROOM * limit:
             break
-        longer = np.flatnonzero((pool.strata.ids == pool.strata.ids[rows[place]]) & ~np.isin(np.arange(len(pool)), rows))
+        longer = np.flatnonzero(
+            (pool.strata.ids == pool.strata.ids[rows[place]]) & ~np.isin(np.arange(len(pool)), rows)
+        )
         gains = lengths[longer] - lengths[rows[place]]
         if len(longer := longer[(gains > 0) & (gains <= left)]):
             longest = longer[np.argmax(lengths[longer])]

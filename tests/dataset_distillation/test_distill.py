@@ -349,6 +349,20 @@ def test_a_test_set_that_swallows_everything_is_refused(given):
         distill_dataset(rows, 30, embeddings=vectors, exclude=rows)
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"label_noise": True}, "`label_noise` must be False for rows whose labels are not one class each"),
+        ({"soft_labels": True}, "`soft_labels` must be False for rows whose labels are not one class each"),
+        ({"method": "el2n"}, "Add the column score_el2n with score_dataset"),
+    ],
+)
+def test_what_needs_classes_says_so_before_anything_runs(settings, says):
+    rows = Dataset.from_dict({"text": ["a", "b", "c"] * 10})
+    with pytest.raises(ShrinkError, match=says):
+        distill_dataset(rows, 5, encoder="nobody/nothing", **settings)
+
+
 def test_empty_texts_and_empty_datasets_are_refused(given):
     rows, _ = given
     with pytest.raises(ShrinkError, match="`dataset` must hold rows, got none"):

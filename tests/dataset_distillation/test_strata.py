@@ -56,8 +56,9 @@ def test_answers_tell_no_class():
 
 
 @pytest.mark.parametrize(
-    ("values", "feature"), [([0, -1], ClassLabel(names=["a"])), ([0.5, None], Value("float32")), (["a", None], Value("string"))]
-)  # fmt: skip
+    ("values", "feature"),
+    [([0, -1], ClassLabel(names=["a"])), ([0.5, None], Value("float32")), (["a", None], Value("string"))],
+)
 def test_a_row_without_a_label_is_named(values, feature):
     with pytest.raises(ShrinkError, match="row 1 of 'label'"):
         find_strata(rows(values, feature), "label")
