@@ -1,5 +1,7 @@
 """k-means."""
 
+from math import ceil, log
+
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
@@ -7,8 +9,9 @@ from numpy.typing import NDArray
 from hf_shrink.dataset_distillation.candidates import Candidates, Picks, as_picks
 from hf_shrink.dataset_distillation.grid import STEPS, embeddings_of, nearest, on_grid
 from hf_shrink.dataset_distillation.selectors import SELECTORS
+from hf_shrink.inputs.counts import check_counts
 
-ROUNDS = 32  # in which the first centres are drawn
+ROUNDS = 32  # in which the first centres are drawn, one each where there are fewer
 
 
 @SELECTORS.add("kmeans", paper="arXiv:2010.09535", reads=("embeddings",), strata=True)
@@ -18,7 +21,7 @@ def kmeans(
     """Keep the row nearest to the centre of each of K clusters: k-means as in ALPS (Yuan et al., 2020).
 
     Clusters are spherical: a row belongs to the centre with the highest cosine. Their first centres are drawn far from
-    one another, as in k-means++ (Arthur & Vassilvitskii, 2007), in at most 32 rounds.
+    one another, as in k-means++ (Arthur & Vassilvitskii, 2007), a share of them at once where there are many.
 
     Args:
         candidates: The rows, with `embeddings`.
@@ -30,6 +33,7 @@ def kmeans(
     Returns:
         K rows with the sizes and the numbers of their clusters, the largest cluster first.
     """
+    check_counts(iterations=iterations, restarts=restarts)
     rows = on_grid(embeddings_of(candidates))
     attempts = [_cluster(rows, count, generator, iterations) for _ in range(restarts)]
     clusters, cosines = max(attempts, key=lambda attempt: attempt[1].sum(dtype=np.float64))
@@ -51,20 +55,29 @@ def _cluster(
 
 
 def _first_centres(rows: NDArray[np.float32], count: int, generator: Generator) -> NDArray[np.int64]:
-    chosen = [int(generator.integers(len(rows)))]
-    cosines = np.full(len(rows), -np.inf, dtype=np.float32)
-    fresh = chosen
-    while True:
-        cosines = np.maximum(cosines, nearest(rows, rows[fresh])[1])
-        if len(chosen) == count:
-            return np.array(chosen)
-        weights = np.maximum(float(STEPS**2) - cosines, 0.0) + 1e-6  # where all rows are equal, any may follow
-        weights[chosen] = 0
-        keys = generator.exponential(size=len(rows))
-        keys = np.divide(keys, weights, out=np.full(len(rows), np.inf), where=weights > 0)
-        batch = min(-(-count // ROUNDS), count - len(chosen))
-        fresh = np.argsort(keys, kind="stable")[:batch].tolist()
-        chosen = chosen + fresh
+    """Rows far from one another: of some draws, the one that leaves all rows nearest to a centre is used each time."""
+    chosen = generator.integers(len(rows), size=1)
+    _, cosines = nearest(rows, rows[chosen])
+    while len(chosen) < count:
+        weights = np.maximum(float(STEPS**2) - cosines, 0) + 1e-6  # where all rows are equal, any may follow
+        batch = min(ceil(count / ROUNDS), count - len(chosen))
+        best, found = -np.inf, (chosen, cosines)
+        for _ in range(2 + int(log(count))):
+            fresh = _draw(weights, chosen, batch, generator)
+            nearer = np.maximum(cosines, nearest(rows, rows[fresh])[1])
+            if (total := nearer.sum(dtype=np.float64)) > best:
+                best, found = total, (np.concatenate([chosen, fresh]), nearer)
+        chosen, cosines = found
+    return chosen
+
+
+def _draw(
+    weights: NDArray[np.float64], chosen: NDArray[np.int64], batch: int, generator: Generator
+) -> NDArray[np.int64]:
+    """Rows by lot, in proportion to their weights, none twice and none that was chosen before."""
+    keys = generator.exponential(size=len(weights)) / weights
+    keys[chosen] = np.inf
+    return np.sort(np.argpartition(keys, batch - 1)[:batch])
 
 
 def _means(
