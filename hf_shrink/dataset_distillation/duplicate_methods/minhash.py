@@ -57,10 +57,10 @@ def minhash(
         _sign(texts[start : start + BLOCK], shingles, shingle_size, permutations, seed)
         for start in range(0, len(texts), BLOCK)
     ]
-    flagged = np.flatnonzero(_with_partner(signatures, permutations // width, permutations, threshold))
+    flagged = np.flatnonzero(_with_partner(signatures, permutations // width, permutations, threshold)).tolist()
     few = shingle_sets([texts[row] for row in flagged], shingles, shingle_size)
     starts = np.zeros(len(texts) + 1, np.int64)
-    starts[flagged + 1] = np.diff(few.indptr)
+    starts[np.array(flagged, np.int64) + 1] = np.diff(few.indptr)
     sets = csr_matrix((few.data, few.indices, np.cumsum(starts)), shape=(len(texts), few.shape[1]))
     return NearTexts(sets, threshold)
 
