@@ -134,6 +134,16 @@ def test_test_rows_are_left_out(distilled, tmp_path, rows):
     assert (step.before, step.after) == (120, 119)
 
 
+def test_rows_near_those_that_matter_are_chosen(distilled, tmp_path, rows, encoder):
+    settings = ("--budget", 12, "--method", "rds", "--encoder", encoder, "--no-curve")
+    with pytest.raises(ShrinkError, match="`targets` must be given"):
+        distilled(*settings)
+    assert not (tmp_path / "out").exists()
+    distilled(*settings, "--targets", rows, "--targets-split", "test")
+    assert report(tmp_path / "out").selector == "rds"
+    assert len(load_dataset(str(tmp_path / "out"), split="train")) == 12
+
+
 def test_every_option_reaches_the_function(distilled, tmp_path, encoder, monkeypatch):
     given = {}
 
