@@ -66,6 +66,15 @@ def test_ties_go_to_the_lower_position(monkeypatch):
     assert picks(rows, 8)[6:] == [1, 3]
 
 
+def test_sums_in_another_order_are_ties():
+    generator = np.random.default_rng(0)
+    far = generator.standard_normal(301)
+    shuffled = np.array([generator.permutation(far) for _ in range(30)])  # the same sum, up to the last bits
+    rows = unit(np.concatenate([np.ones((200, 301)), shuffled - far.mean()]))
+    assert np.unique((rows[200:].astype(np.float64) * rows[0].astype(np.float64)).sum(1)).size > 1
+    assert picks(rows, 2) == [0, 200]
+
+
 def test_a_pool_of_rows_that_are_all_as_far_as_those_outside_grows(monkeypatch):
     monkeypatch.setattr(module, "POOL", 2)
     rows = np.eye(40, dtype=np.float32)

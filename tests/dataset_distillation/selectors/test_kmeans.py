@@ -1,3 +1,5 @@
+import importlib
+
 import numpy as np
 import pytest
 from sklearn.cluster import KMeans
@@ -5,6 +7,8 @@ from sklearn.cluster import KMeans
 from hf_shrink import ShrinkError
 from hf_shrink.dataset_distillation import SELECTORS, Candidates
 from tests.dataset_distillation.selectors.rows import clumps, unit
+
+module = importlib.import_module("hf_shrink.dataset_distillation.selectors.kmeans")
 
 
 def pick(rows, count, seed=0, **options):
@@ -53,6 +57,15 @@ def test_weights_are_the_sizes_of_the_clusters():
     assert picks.weights.tolist() == [7, 4, 2]
 
 
+def test_first_centres_are_drawn_by_weight_none_twice():
+    weights, chosen = np.array([5.0, 1, 0.01, 1, 1, 1]), np.array([0, 4])
+    draws = [module._draw(weights, chosen, 3, np.random.default_rng(seed)).tolist() for seed in range(300)]
+    assert all(len(set(draw)) == 3 and not {0, 4} & set(draw) for draw in draws)
+    assert sum(2 in draw for draw in draws) < 30
+    assert module._draw(weights, chosen, 4, np.random.default_rng(0)).tolist() == [1, 2, 3, 5]
+
+
+@pytest.mark.filterwarnings("error")
 def test_copies_beyond_the_places_stand_for_themselves():
     rows = np.repeat(clumps(3, count=3), [7, 2, 4], axis=0)
     picks = pick(rows, 6)

@@ -46,6 +46,11 @@ def test_labels_that_go_together_keep_their_share():
     assert together[pick(together, 40)].sum(0).tolist() == [4, 4, 36]
 
 
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_so_many_rows_are_kept_also_where_no_label_wants_a_whole_one(count):
+    assert len(set(pick(np.eye(9, dtype=bool), count).tolist())) == count
+
+
 def test_rows_without_labels_fill_what_is_left():
     labels = np.zeros((100, 2), dtype=bool)
     labels[:10] = True
