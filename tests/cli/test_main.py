@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from hf_shrink.cli import main
@@ -12,9 +13,7 @@ def run(*arguments, cwd=None):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, timeout=240)
 
 
-@pytest.mark.parametrize(
-    "command", ["quickstart", "distill", "cache-teacher", "prune", "migrate", "quantize", "compare", "push", "env"]
-)
+@pytest.mark.parametrize("command", sorted(get_command(main.app).commands))
 def test_every_command_explains_itself(command):
     done = CliRunner().invoke(main.app, [command, "--help"])
     assert done.exit_code == 0
