@@ -264,6 +264,13 @@ def test_scores_of_a_run_are_used_where_they_are(given):
     assert np.isfinite(own["score_el2n"]).all()
 
 
+def test_rows_like_those_that_matter(given):
+    rows, vectors = given
+    wanted = np.flatnonzero(np.asarray(rows["label"]) == 2)[:10]
+    small = distill_dataset(rows, 30, method="rds", targets=vectors[wanted], embeddings=vectors, **FAST)
+    assert np.mean(np.asarray(small["label"]) == 2) > 0.9
+
+
 def test_soft_labels_of_a_head_stand_in_the_order_of_the_classes(given):
     rows, vectors = given
     small = distill_dataset(rows, 40, embeddings=vectors, soft_labels=True, **FAST)

@@ -1,4 +1,4 @@
-"""Similarity to rows that matter."""
+"""RDS: rows like those that matter."""
 
 import numpy as np
 from numpy.random import Generator
@@ -9,12 +9,12 @@ from hf_shrink.dataset_distillation.grid import BLOCK, embeddings_of, on_grid
 from hf_shrink.dataset_distillation.selectors import SELECTORS
 from hf_shrink.errors import ShrinkError
 
-SPARE = 16  # rows that are ranked for a target beyond its share: others may have picked some before
-
 
 @SELECTORS.add("rds", paper="arXiv:2503.01807", reads=("embeddings", "targets"), strata=False)
 def rds(candidates: Candidates, count: int, generator: Generator) -> Picks:
-    """Keep the rows most like those of a target set, for each target in turn: RDS+ (Ivison et al., 2025).
+    """Keep the rows most like those of a target set, each target in turn choosing one (RDS+, Ivison et al., 2025).
+
+    Taking turns gives rare targets their share: by the highest similarity alone one crowded corner would take all.
 
     Args:
         candidates: The rows, with `embeddings` and `targets`.
@@ -22,45 +22,34 @@ def rds(candidates: Candidates, count: int, generator: Generator) -> Picks:
         generator: Unused: nothing is random.
 
     Returns:
-        K rows in the order of the picks: the best one for each target, then the next best one for each.
+        K rows, in the order of the turns; the cluster of each is the target that chose it.
 
     Raises:
-        ShrinkError: If there are no targets.
+        ShrinkError: If there are no targets, or of another width.
     """
-    if candidates.targets is None or len(candidates.targets) == 0:
+    rows, targets = embeddings_of(candidates), candidates.targets
+    if targets is None or not len(targets) or targets.shape[1] != rows.shape[1]:
+        shape = None if targets is None else targets.shape
         raise ShrinkError(
-            "`targets` must hold at least one row, got none. Give the rows that the picks shall be like."
+            f"`targets` must be rows of {rows.shape[1]} columns as the embeddings have, got {shape}. Encode both with "
+            "one encoder."
         )
-    rows, targets = on_grid(embeddings_of(candidates)), on_grid(candidates.targets)
-    depth = -(-count // len(targets)) + SPARE
-    while (picks := _in_turn(_ranked(rows, targets, min(depth, len(rows))), count)) is None:
-        depth *= 4
-    return as_picks(picks)
+    wishes = _wishes(on_grid(rows), on_grid(targets), count)
+    free, places = np.ones(len(rows), dtype=bool), np.zeros(len(wishes), dtype=np.int64)
+    picks, turns = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
+    for number in range(count):
+        turn = number % len(wishes)
+        while not free[wishes[turn, places[turn]]]:
+            places[turn] += 1
+        picks[number], turns[number] = wishes[turn, places[turn]], turn
+        free[picks[number]] = False
+    return as_picks(picks, clusters=turns)
 
 
-def _ranked(rows: NDArray[np.float32], targets: NDArray[np.float32], depth: int) -> NDArray[np.int64]:
-    """The most similar rows of each target, best first; of two that are as similar, the lower position."""
-    ranked = np.empty((len(targets), depth), dtype=np.int64)
-    behind = np.arange(len(rows))
-    step = max(BLOCK // len(rows), 1)
+def _wishes(rows: NDArray[np.float32], targets: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """The `count` rows most like each target, the most similar first: others took at most `count - 1` of them."""
+    found, step = [], max(BLOCK // len(rows), 1)
     for start in range(0, len(targets), step):
-        products = (targets[start : start + step] @ rows.T).astype(np.int64)
-        keys = behind - products * len(rows)  # no two are equal, so that no order hangs on the sort
-        best = np.argpartition(keys, depth - 1, axis=1)[:, :depth]
-        order = np.take_along_axis(keys, best, axis=1).argsort(axis=1)
-        ranked[start : start + step] = np.take_along_axis(best, order, axis=1)
-    return ranked
-
-
-def _in_turn(ranked: NDArray[np.int64], count: int) -> list[int] | None:
-    """Each target's best row that is left, round after round; None where a target has run out of ranked rows."""
-    picks: dict[int, None] = {}
-    waiting = [iter(row) for row in ranked.tolist()]
-    while True:
-        for rows in waiting:
-            pick = next((row for row in rows if row not in picks), None)
-            if pick is None:
-                return None
-            picks[pick] = None
-            if len(picks) == count:
-                return list(picks)
+        alike = targets[start : start + step] @ rows.T
+        found.append(np.argsort(-alike, axis=1, kind="stable")[:, :count])
+    return np.concatenate(found)
