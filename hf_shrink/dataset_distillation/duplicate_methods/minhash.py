@@ -1,5 +1,6 @@
 """MinHash with locality-sensitive hashing, by rensa."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from hf_shrink.dataset_distillation.near_texts import NearTexts
 from hf_shrink.dataset_distillation.shingles import SIZE, Unit, check_shingles, hash_shingles, shingle_sets
 from hf_shrink.errors import ShrinkError, require
 
-BLOCK = 20_000  # texts whose shingles are held at once
+BLOCK = 2**23  # characters whose shingles are held at once
 FOUND = 0.999  # chance to find a pair of just the threshold's similarity
 
 
@@ -53,10 +54,7 @@ def minhash(
             f"`permutations` must be more than {permutations} to find pairs of similarity {threshold}. Take 512, a "
             'higher threshold, or method="jaccard".'
         )
-    signatures = [
-        _sign(texts[start : start + BLOCK], shingles, shingle_size, permutations, seed)
-        for start in range(0, len(texts), BLOCK)
-    ]
+    signatures = [_sign(part, shingles, shingle_size, permutations, seed) for part in _parts(texts)]
     flagged = np.flatnonzero(_with_partner(signatures, permutations // width, permutations, threshold)).tolist()
     few = shingle_sets([texts[row] for row in flagged], shingles, shingle_size)
     starts = np.zeros(len(texts) + 1, np.int64)
@@ -72,6 +70,12 @@ def _band_width(threshold: float, permutations: int) -> int | None:
     return max(fit, default=None)
 
 
+def _parts(texts: Sequence[str]) -> list[Sequence[str]]:
+    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    bounds = np.flatnonzero(np.diff(np.cumsum(lengths) // BLOCK, prepend=-1, append=-1)).tolist()
+    return [texts[start:end] for start, end in itertools.pairwise(bounds)]
+
+
 def _sign(texts: Sequence[str], unit: Unit, size: int, permutations: int, seed: int) -> Any:
     hashes, starts = hash_shingles(texts, unit, size)
     return require("rensa", extra="scale").RMinHash.digest_matrix_from_flat_token_hashes(
@@ -82,6 +86,8 @@ def _sign(texts: Sequence[str], unit: Unit, size: int, permutations: int, seed: 
 def _with_partner(signatures: list[Any], bands: int, permutations: int, threshold: float) -> NDArray[np.bool_]:
     """Which texts share a band with another."""
     index = require("rensa", extra="scale").RMinHashLSH(threshold=threshold, num_perm=permutations, num_bands=bands)
+    if len(signatures) == 1:
+        return np.asarray(index.query_duplicate_flags_matrix_one_shot(signatures[0]), dtype=bool)
     start = 0
     for part in signatures:
         index.insert_matrix(part, start)

@@ -54,7 +54,9 @@ def test_bands_are_as_wide_as_they_may_be(threshold, width):
 
 def test_blocks_change_nothing(monkeypatch):
     whole = minhash(TEXTS, 0.8).pairs(ROWS, ROWS)
-    monkeypatch.setattr(module, "BLOCK", 97)
+    monkeypatch.setattr(module, "BLOCK", 5000)
+    assert len(module._parts(TEXTS)) > 5
+    assert [text for part in module._parts(TEXTS) for text in part] == TEXTS
     small = minhash(TEXTS, 0.8).pairs(ROWS, ROWS)
     assert as_set(whole) == as_set(small)
 
