@@ -1,6 +1,5 @@
 """Rows become vectors of unit length: through a model, or without one."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.columns import TOKENIZED, find_columns
 from hf_shrink.inputs.counts import check_counts
 from hf_shrink.inputs.datasets import load_rows
-from hf_shrink.inputs.fingerprints import weights_fingerprint
+from hf_shrink.inputs.fingerprints import rows_fingerprint, weights_fingerprint
 from hf_shrink.inputs.models import base_folder
 from hf_shrink.inputs.packaged import packaged_minilm
 
@@ -151,18 +150,6 @@ def _blank(column: pa.ChunkedArray) -> NDArray[np.bool_]:
     return pc.fill_null(blank, True).to_numpy()
 
 
-def _fingerprint(rows: Dataset) -> str:
-    """Hash what is read of all rows."""
-    digest = hashlib.blake2b(digest_size=16)
-    for table in rows.with_format("arrow").iter(READ):
-        sink = pa.BufferOutputStream()
-        plain = table.combine_chunks().replace_schema_metadata(None)
-        with pa.ipc.new_stream(sink, plain.schema) as writer:
-            writer.write_table(plain)
-        digest.update(sink.getvalue())
-    return digest.hexdigest()
-
-
 # ---------------------------------------------------------------------- through a model
 def _encode_by_model(
     rows: Dataset, encoder: Encoder, batch_size: int, folder: Path | None, state: PartialState
@@ -172,7 +159,7 @@ def _encode_by_model(
     order, keep, chunk_rows = longest_first(prepared), None, batch_size
     if folder is not None:
         settings = {
-            "rows": _fingerprint(prepared),
+            "rows": rows_fingerprint(prepared),
             "weights": weights_fingerprint(encoder.model),
             "pooling": encoder.pooling,
             "batch_size": batch_size,
@@ -214,7 +201,11 @@ def _encode_plainly(
     rows: Dataset, batch_size: int, seed: int, folder: Path | None, state: PartialState
 ) -> NDArray[np.float16]:
     if folder is not None:
-        settings = {"rows": _fingerprint(rows), "method": "pixels" if holds_images(rows) else "tf-idf", "seed": seed}
+        settings = {
+            "rows": rows_fingerprint(rows),
+            "method": "pixels" if holds_images(rows) else "tf-idf",
+            "seed": seed,
+        }
         if (there := open_folder(folder, settings, state)) is not None:
             return there
     with state.main_process_first():
