@@ -35,7 +35,7 @@ def score(
     label_column: LabelColumn = None,
     max_length: MaxLength = None,
     num_train_epochs: Annotated[int, typer.Option(min=1, help="How often the model sees each row.")] = 5,
-    learning_rate: Annotated[float, typer.Option(help="Learning rate at the start.")] = 5e-5,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate at the start.")] = 1e-4,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows a training step.")] = 32,
     task: Annotated[str | None, typer.Option(help="What it is for; default: found from model and rows.")] = None,
     seed: Annotated[int, typer.Option(help="Of a new head, the order of the rows, and dropout.")] = 0,

@@ -1,7 +1,7 @@
 """A callback that scores rows while any Trainer trains on them."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,9 @@ class TrainingDynamicsCallback(TrainerCallback, ExportableState):
         if isinstance(scores, str) or not scores:
             raise ShrinkError(f"`scores` must be a list of names, got {scores!r}. Choose of {sorted(SCORES)}.")
         self.names = list(dict.fromkeys(scores))
-        self.statistics = read_by(self.names)
+        self.statistics = tuple(
+            sorted({*read_by(self.names), "correct"})
+        )  # the last tells whether anything was learned
         self.task = task
         self.checkpoint = checkpoint
         self.rows = 0
@@ -78,9 +80,13 @@ class TrainingDynamicsCallback(TrainerCallback, ExportableState):
             Score to its values, shape (N,), float32, in the order of the rows that were numbered; NaN for rows that
             were never seen.
         """
-        recorder = self._running
-        recorder.flush()
-        return {name: SCORES[name].function(recorder.dynamics) for name in self.names}
+        return {name: SCORES[name].function(self.dynamics) for name in self.names}
+
+    @property
+    def dynamics(self) -> Mapping[str, Values]:
+        """Statistic to its values, shape (E, N), float32, NaN where an epoch did not see a row."""
+        self._running.flush()
+        return self._running.dynamics
 
     # ------------------------------------------------------------------ the run
     def on_train_begin(

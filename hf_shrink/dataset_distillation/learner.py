@@ -67,7 +67,7 @@ def _head(rows: Dataset, label: str, task: str) -> dict[str, Any]:
     if names is None:
         names = distinct_labels(rows, label)
     if not names or not isinstance(names[0], str):
-        return {"num_labels": int(max(names, default=0)) + 1, **problem}
+        return {"num_labels": max(2, int(max(names, default=0)) + 1), **problem}
     ids = dict(enumerate(names))
     return {"num_labels": len(names), "id2label": ids, "label2id": {name: i for i, name in ids.items()}, **problem}
 

@@ -6,10 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset, Value
 from torch import nn
 from transformers import Trainer, TrainingArguments, set_seed
+from transformers.utils import logging
 
+from hf_shrink.dataset_distillation.dynamics import last_seen
 from hf_shrink.dataset_distillation.dynamics_callback import TrainingDynamicsCallback, check_scored_task
 from hf_shrink.dataset_distillation.learner import load_learner
 from hf_shrink.dataset_distillation.numbered_rows import with_column
@@ -17,8 +20,10 @@ from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.calibration_rows import RowOptions, read_rows
 from hf_shrink.inputs.counts import check_counts
 from hf_shrink.inputs.datasets import load_rows
+from hf_shrink.inputs.rows import CLASSIFIERS
 from hf_shrink.inputs.tasks import find_task
 
+logger = logging.get_logger(__name__)
 PREFIX = "score_"  # begins the name of each column
 
 
@@ -36,7 +41,7 @@ def score_dataset(
     batch_size: int = 32,
     max_length: int | None = None,
     num_train_epochs: int = 5,
-    learning_rate: float = 5e-5,
+    learning_rate: float = 1e-4,
     seed: int = 0,
     args: TrainingArguments | None = None,
     resume_from_checkpoint: str | Path | None = None,
@@ -59,7 +64,8 @@ def score_dataset(
         batch_size: Rows a batch.
         max_length: Tokens to cut a raw row to; None takes the tokenizer's and the model's limit.
         num_train_epochs: How often each row is seen; scores of less than 3 epochs say little.
-        learning_rate: At the start; it falls along a line.
+        learning_rate: At the start; it falls along a line. A model that hardly learns gives scores that say nothing:
+            that is warned of where fewer than half of the rows are answered rightly in the end.
         seed: Of a new head, the order of the rows, and dropout.
         args: How to train, in place of the five settings before; the output folder is then kept.
         resume_from_checkpoint: Folder of a checkpoint of such a run that broke off.
@@ -96,6 +102,7 @@ def score_dataset(
             callbacks=[callback],
         )
         trainer.train(resume_from_checkpoint=None if resume_from_checkpoint is None else str(resume_from_checkpoint))
+    _warn_if_unlearned(callback, read.task)
     for name, values in callback.scores().items():
         raw = with_column(raw, f"{PREFIX}{name}", values, Value("float32"))
     return raw
@@ -106,6 +113,16 @@ def _check_rows(rows: Dataset, scores: Sequence[str]) -> None:
         raise ShrinkError("`dataset` must hold at least 1 row, got 0. Check the split and the filters before it.")
     if taken := [f"{PREFIX}{name}" for name in scores if f"{PREFIX}{name}" in rows.column_names]:
         raise ShrinkError(f"`dataset` must not hold {taken} already. Drop them with remove_columns({taken}).")
+
+
+def _warn_if_unlearned(callback: TrainingDynamicsCallback, task: str) -> None:
+    right = last_seen(callback.dynamics["correct"])
+    share = np.nanmean(right) if np.isfinite(right).any() else 0.0
+    if task in CLASSIFIERS and not share >= 0.5:
+        logger.warning(
+            f"In the last epoch {share:.0%} of the rows were answered rightly. Scores of a model that has not learned "
+            "say little: train for more epochs, or with a larger `learning_rate`."
+        )
 
 
 def _arguments(

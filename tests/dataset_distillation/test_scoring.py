@@ -187,6 +187,20 @@ def test_several_scores_read_one_run(base, monkeypatch):
     assert set(scored.column_names) >= {f"score_{name}" for name in SCORES}
 
 
+def test_a_model_that_has_not_learned_is_said(base, caplog):
+    two, still = ClassLabel(names=["no", "yes"]), {"learning_rate": 0.0, "num_train_epochs": 1}
+    labels = [i % 2 for i in range(8)]
+    first = score_dataset(rows(label=labels).cast_column("label", two), ["correctness"], base, **still)
+    wrong = [1 - label if right else label for label, right in zip(labels, first["score_correctness"], strict=True)]
+    score_dataset(rows(label=wrong).cast_column("label", two), ["el2n"], base, **still)
+    assert "0% of the rows were answered rightly" in caplog.text
+
+
+def test_a_model_that_has_learned_goes_without_a_word(base, caplog):
+    score_dataset(rows(label=[0] * 8), ["el2n"], base, **SETTINGS)  # as many classes as there must be: two
+    assert "answered rightly" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [
