@@ -7,15 +7,18 @@ import re
 from pathlib import Path
 
 import pytest
+from datasets import Dataset, load_dataset
 from transformers import BertConfig
 from typer.testing import CliRunner
 
 import hf_shrink
 from hf_shrink.cli.main import app
+from hf_shrink.dataset_distillation import DatasetReport
 from hf_shrink.distillation.guidance import STANDS_IN
 from hf_shrink.distillation.views import view_of
 from hf_shrink.evaluation import ShrinkReport
 from hf_shrink.hub import model_card
+from hf_shrink.hub.dataset_folder import folder_card
 from hf_shrink.inputs import TASKS
 from hf_shrink.pruning import PruningConfig
 from hf_shrink.pruning.schedule import SCHEDULES
@@ -24,7 +27,7 @@ from tools import readme
 from tools.readme import DISTILLATION, PAGES, PRUNING, QUANTIZATION, README, STRUCTURED, rendered
 
 ROOT = Path(hf_shrink.__file__).parents[1]
-CARDS = sorted((ROOT / "model_cards").glob("*/README.md"))
+CARDS = sorted(path.with_name("README.md") for path in (ROOT / "model_cards").glob("*/shrink_report.json"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
@@ -147,6 +150,28 @@ def test_the_commands_of_the_readme_exist():
 @pytest.mark.parametrize("card", CARDS, ids=lambda path: path.parent.name)
 def test_the_card_is_what_its_report_renders_to(card):
     assert card.read_text() == model_card(ShrinkReport.from_json(card.parent / "shrink_report.json"))
+
+
+TWENTIETH = ROOT / "model_cards" / "banking77-twentieth"
+
+
+def report_of_the_twentieth():
+    return DatasetReport.from_dict(json.loads((TWENTIETH / "dataset_report.json").read_text()))
+
+
+def test_the_dataset_card_is_what_its_rows_and_its_report_render_to():
+    rows = Dataset.from_parquet(str(TWENTIETH / "train.parquet"))
+    rows.info.description = report_of_the_twentieth().description()
+    card = folder_card(rows, TWENTIETH / "train.parquet", source="PolyAI/banking77", license="cc-by-4.0")
+    assert (TWENTIETH / "README.md").read_text() == card
+
+
+def test_the_dataset_of_the_cards_loads_with_its_report_and_holds_rows_of_banking77():
+    rows = load_dataset(str(TWENTIETH), split="train")
+    assert DatasetReport.of(rows) == report_of_the_twentieth()
+    assert len(rows) == report_of_the_twentieth().rows
+    source = load_dataset(str(ROOT / "hf_shrink" / "data" / "banking77"), split="train").select(rows["source_index"])
+    assert rows.select_columns(["text", "label"]).to_dict() == source.to_dict()
 
 
 def test_there_are_cards():
