@@ -101,6 +101,13 @@ def test_labels_and_scores_are_put_in_a_models_order_together():
     np.testing.assert_array_equal(table(found)[own, found["label"]], table(given)[own, given["label"]])
 
 
+def test_scores_of_fewer_classes_than_a_models_are_not_moved():
+    two = rows().filter(lambda row: row["label"] < 2).cast_column("label", ClassLabel(names=["transfer", "lost"]))
+    scored = add_soft_labels(two, np.zeros((len(two), 2)))
+    with pytest.raises(ShrinkError, match="a score for each of the model's 3 classes, but the dataset has 2"):
+        align_labels(scored, "label", teacher(NAMES).config)
+
+
 def test_the_column_survives_a_file(tmp_path):
     found = attached()
     found.to_parquet(tmp_path / "train.parquet")
