@@ -35,6 +35,7 @@ def test_a_product_in_float32_does_not_decide(monkeypatch):
     other[0, 0] = 0.9
     near = NearVectors(unit_rows(np.concatenate([first, other])), 0.9)
     assert as_set(near.pairs(np.array([0]), np.array([1]))) == {(0, 1)}
+    assert not as_set(NearVectors(near.vectors, 0.900002).pairs(np.array([0]), np.array([1])))
     shifted = type(near)(near.vectors, 0.9)
     shifted._margin = -1e-5  # as if the product were too low by that much
     assert not as_set(shifted.pairs(np.array([0]), np.array([1])))
