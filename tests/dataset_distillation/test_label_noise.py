@@ -5,7 +5,7 @@ import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from threadpoolctl import threadpool_limits
 
-from hf_shrink.dataset_distillation import label_noise
+from hf_shrink.dataset_distillation import discriminant, label_noise
 from hf_shrink.dataset_distillation.label_noise import find_label_noise
 from hf_shrink.errors import ShrinkError
 
@@ -86,7 +86,7 @@ def test_the_head_is_a_linear_discriminant_analysis():
     vectors, labels = blobs(400, spread=0.5)
     vectors = vectors.astype(np.float64)
     shrinkage = 16 / (16 + 400)
-    scores = label_noise._discriminant(vectors, labels, CLASSES, vectors)
+    scores = discriminant._discriminant(vectors, labels, CLASSES, vectors)
     counts = np.bincount(labels)
     means = np.stack([vectors[labels == c].mean(axis=0) for c in range(CLASSES)])
     spread = vectors - means[labels]
