@@ -4,9 +4,10 @@ python benchmarks/selection.py --data-dir DATA --work-dir selection --parts prob
 python benchmarks/selection.py --data-dir DATA --work-dir selection --parts finetuning noise
 
 DATA holds trec6/, sst2/, banking77/, clinc150/ and snips/, each with train and test.parquet. Rows that stand in a
-test set, and duplicates, are left out first, for all arms. Embeddings and every score are of a MiniLM that has not seen
-the task; `probes` are linear heads on its embeddings, `finetuning` trains all its weights. Accuracy is that of the
-official test rows, which no arm has seen. What was measured before is not measured again.
+test set, and duplicates, are left out first, for all arms. Embeddings and every score are of a MiniLM that has not
+seen the task; `probes` are linear heads on its embeddings, `finetuning` trains all weights. Accuracy is of the
+official test rows, which no arm has seen. What was measured before is not measured again. Processes that run at the
+same time need a file each (`--results`).
 """
 
 import argparse
@@ -37,8 +38,19 @@ from hf_shrink.versions import length_grouping
 RESULTS = Path(__file__).parent / "results" / "selection.json"
 SETS = ("trec6", "sst2", "banking77", "clinc150", "snips")
 BUDGETS = (0.01, 0.05, 0.1, 0.3)
-PROBED = ("auto", "stratified", "random", "kmeans", "facility_location", "herding", "ccs", "k_center", "el2n")
-FINETUNED = (("banking77", 0.05), ("banking77", 0.15), ("trec6", 0.1), ("sst2", 0.05), ("clinc150", 0.05))
+PROBED = (
+    "auto",
+    "stratified",
+    "random",
+    "kmeans",
+    "facility_location",
+    "herding",
+    "graph_cut",
+    "ccs",
+    "k_center",
+    "el2n",
+)
+FINETUNED = (("banking77", 0.05), ("banking77", 0.15), ("trec6", 0.1), ("sst2", 0.05))
 ARMS = ("auto", "stratified")
 STEPS = 600  # optimizer steps of a fine-tuning run on few rows; all rows get five epochs
 TASK = "single_label_classification"
@@ -170,7 +182,7 @@ def run_noise(data: Data, seeds: list[int]) -> None:
 
 
 def results() -> dict:
-    """What is there; read anew before each write, since several processes may share the file."""
+    """What is there."""
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
 
@@ -200,13 +212,16 @@ def mean_of(*key: str) -> float:
 
 def main() -> None:
     """Run the parts asked for."""
+    global RESULTS
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--work-dir", type=Path, default=Path(tempfile.gettempdir()) / "selection")
     parser.add_argument("--datasets", nargs="+", default=list(SETS), choices=SETS)
     parser.add_argument("--parts", nargs="+", default=["probes"], choices=("probes", "finetuning", "noise"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
+    RESULTS = options.results
     for name in options.datasets:
         data = Data(options.data_dir / name, options.work_dir)
         if "probes" in options.parts:
