@@ -39,7 +39,10 @@ def kinds(cell):
 
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-PUSHING = ("03_quantization.ipynb",)  # to the loopback Hub, the only one that the tests' environment knows
+PUSHING = (
+    "03_quantization.ipynb",
+    "04_dataset_distillation.ipynb",
+)  # to the loopback Hub, the only one that the tests' environment knows
 
 
 @pytest.mark.slow
@@ -165,3 +168,15 @@ def test_the_pruned_models_came_back_as_they_were(monkeypatch):
     assert re.findall("True|False", printed["reload"]) == ["True", "True"]
     assert "rounding: True" in printed["compact"]
     assert f"prunable    {100 * settings['WEIGHTS']['final_sparsity']:.1f} %" in printed["report"]
+
+
+def test_the_small_dataset_came_back_as_it_was_and_is_as_large_as_asked(monkeypatch):
+    cells, settings = (
+        cells_of("04_dataset_distillation.ipynb"),
+        settings_of("04_dataset_distillation.ipynb", monkeypatch),
+    )
+    printed = {name: cells[name].outputs[0].text for name in ("data", "distill", "push")}
+    assert re.findall("True|False", printed["push"]) == ["True", "True", "True"]
+    given = int(re.search(r"'train': (\d+)", printed["data"])[1])
+    assert int(printed["distill"].split()[0]) == round(settings["BUDGET"] * given)
+    assert f"{settings['INTENTS']} intents" in printed["data"]  # a whole run, not a fast one
