@@ -143,7 +143,7 @@ def _label_noise(text: str) -> bool | str:
 
 
 def _check_tokenizer(options: DatasetDistillation, budget: Any) -> None:
-    """A tokenizer that counts is none that prepares rows for an encoder of another vocabulary."""
+    """A tokenizer counts tokens, and serves nothing else."""
     counts = isinstance(budget, dict) and "tokens" in budget
     if counts and options.tokenizer is None:
         raise ShrinkError(
@@ -153,11 +153,6 @@ def _check_tokenizer(options: DatasetDistillation, budget: Any) -> None:
         raise ShrinkError(
             f"`tokenizer` must be left out without a budget of tokens, which it would count, got "
             f"{options.tokenizer!r}. Write the budget as tokens=2000000."
-        )
-    if options.tokenizer is not None and options.encoder not in (None, options.tokenizer):
-        raise ShrinkError(
-            f"`tokenizer` must be the encoder's own where both are named, got {options.tokenizer!r} and "
-            f"{options.encoder!r}. Leave out --encoder, or encode and distil in Python with embeddings=encode(…)."
         )
 
 

@@ -85,7 +85,8 @@ def distill_dataset(
             and leaves them in with any other.
         targets: Rows that matter, for `method="rds"`: a `Dataset` to encode, or embeddings of shape (M, D).
         method_kwargs: Options of the selector.
-        processing_class: Counts tokens, and prepares rows for the encoder where one is given.
+        processing_class: Counts tokens, and prepares rows for encoder and teacher where they are instances; those that
+            are named bring their own.
         curve: Measure the score by rows kept, and a method that is named against a stratified sample.
         split: Where the dataset has several.
         stream_rows: Rows of a stream that are sampled.
@@ -117,7 +118,7 @@ def distill_dataset(
     encoding = Encoding(
         encoder,
         embeddings,
-        processing_class if encoder is not None else None,
+        _of_instance(encoder, processing_class),
         batch_size,
         max_length,
         None if output_dir is None else Path(output_dir).expanduser(),
@@ -142,7 +143,13 @@ def distill_dataset(
     small = write_result(rows, picked, _told(pool, choice), indices=positions[picked], report=report)
     if teacher is not None:
         small = attach_soft_labels(
-            small, teacher, text_column=columns.text or None, label_column=columns.label, batch_size=batch_size
+            small,
+            teacher,
+            text_column=columns.text or None,
+            label_column=columns.label,
+            processing_class=_of_instance(teacher, processing_class),
+            batch_size=batch_size,
+            max_length=max_length,
         )
     elif head_labels:
         small = _with_head_labels(small, rows, prepared.alive, pool, choice, columns.label)
@@ -228,6 +235,11 @@ def _reads(method: Any, encoder: Any, embeddings: Any) -> bool:
     """Whether the choice reads embeddings; a plain sample is not measured by an encoder that nobody named."""
     named = encoder is not None or embeddings is not None
     return named or method == AUTO or bool({"embeddings", "difficulty"} & set(reads_of(method)))
+
+
+def _of_instance(model: Any, processing_class: Any) -> Any:
+    """What prepares rows for a model, unless it is named and brings its own: another would give it wrong ids."""
+    return None if model is None or isinstance(model, str | Path) else processing_class
 
 
 def _name(dataset: Any) -> str:

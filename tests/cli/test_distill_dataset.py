@@ -272,7 +272,6 @@ def test_no_pull_request_with_rows_and_no_rows_without_a_folder(run, tmp_path):
         (("--budget", "9", "--method-option", "iterations"), "`--method-option` must be NAME=VALUE"),
         (("--budget", "tokens=90"), "`tokenizer` must be given for a budget of tokens"),
         (("--budget", "9", "--tokenizer", "x"), "`tokenizer` must be left out without a budget of tokens"),
-        (("--budget", "tokens=9", "--tokenizer", "x", "--encoder", "y"), "`tokenizer` must be the encoder's own"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_loaded(distilled, tmp_path, monkeypatch, more, message):

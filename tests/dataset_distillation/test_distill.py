@@ -3,6 +3,7 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, Features, IterableDataset, List, Value, load_dataset
 from threadpoolctl import threadpool_limits
 
@@ -10,7 +11,7 @@ from hf_shrink import DatasetReport, ShrinkError, distill_dataset, push_dataset_
 from hf_shrink.dataset_distillation.candidates import as_picks
 from tests.dataset_distillation.clusters import CLASSES, clustered, labelled_rows, noise_pool
 from tests.dataset_distillation.encoding import save, texts, tiny_encoder
-from tests.models import tiny_tokenizer
+from tests.models import tiny_bert_classifier, tiny_tokenizer
 from tests.processes import run_processes
 
 FAST = {"curve": False, "duplicates": None}
@@ -76,8 +77,6 @@ def test_a_named_method_that_is_not_measured_says_so(given):
 
 
 def test_rows_are_chosen_alike_for_lists_arrays_and_tensors(given):
-    import torch
-
     rows, vectors = given
     found = [
         distill_dataset(rows, 30, embeddings=kind, **FAST)
@@ -89,8 +88,6 @@ def test_rows_are_chosen_alike_for_lists_arrays_and_tensors(given):
 
 @pytest.mark.parametrize("method", ["auto", "kmeans", "facility_location", "d2"])
 def test_rows_are_chosen_alike_for_any_number_of_threads(given, method):
-    import torch
-
     rows, vectors = given
     found = []
     for threads in (1, 2):
@@ -269,6 +266,29 @@ def test_rows_like_those_that_matter(given):
     wanted = np.flatnonzero(np.asarray(rows["label"]) == 2)[:10]
     small = distill_dataset(rows, 30, method="rds", targets=vectors[wanted], embeddings=vectors, **FAST)
     assert np.mean(np.asarray(small["label"]) == 2) > 0.9
+
+
+def test_a_teacher_leaves_its_answers_and_cuts_texts_as_asked():
+    rows = texts(60).add_column("label", [i % 3 for i in range(60)])
+    teacher, tokenizer = tiny_bert_classifier(), tiny_tokenizer()
+    settings = {"method": "stratified", "teacher": teacher, "processing_class": tokenizer, **FAST}
+    small = distill_dataset(rows, 9, max_length=4, **settings)
+    inputs = tokenizer(small["text"][:], truncation=True, max_length=4, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = teacher(**inputs).logits
+    assert np.asarray(small["soft_label"], dtype=np.float32) == pytest.approx(logits.numpy(), abs=0.01)
+
+
+def test_a_tokenizer_that_counts_reads_nothing_for_the_encoder(tmp_path):
+    rows = texts(60).add_column("label", [i % 3 for i in range(60)])
+    save(tiny_encoder(), tmp_path / "model")
+    other = tiny_tokenizer(["where", "cash", "card"])  # numbers the words otherwise
+    settings = {"method": "kmeans", "encoder": tmp_path / "model", **FAST}
+    counted = distill_dataset(rows, {"tokens": 200}, processing_class=other, **settings)
+    lengths = [len(ids) for ids in other(counted["text"][:])["input_ids"]]
+    assert 198 <= sum(lengths) <= 200
+    plain = distill_dataset(rows, len(counted), **settings)
+    assert len(set(plain["source_index"]) & set(counted["source_index"])) > len(counted) / 2
 
 
 def test_soft_labels_of_a_head_stand_in_the_order_of_the_classes(given):
