@@ -52,7 +52,7 @@ PROBED = (
 )
 FINETUNED = (("banking77", 0.05), ("banking77", 0.15), ("trec6", 0.1), ("sst2", 0.05))
 ARMS = ("auto", "stratified")
-STEPS = 600  # optimizer steps of a fine-tuning run on few rows; all rows get five epochs
+STEPS = 400  # optimizer steps of a fine-tuning run on few rows; all rows get five epochs
 TASK = "single_label_classification"
 
 
@@ -105,7 +105,7 @@ def finetune(data: Data, rows: Dataset, work: Path, seed: int, *, steps: int) ->
         max_steps=steps,
         per_device_train_batch_size=16,
         per_device_eval_batch_size=64,
-        learning_rate=1e-4,
+        learning_rate=3e-4,
         warmup_steps=steps // 10,
         weight_decay=0.01,
         bf16=bf16_is_fast(),
@@ -120,8 +120,8 @@ def finetune(data: Data, rows: Dataset, work: Path, seed: int, *, steps: int) ->
     collator = default_collator(tokenizer, TASK)
     trainer = Trainer(model=model, args=args, train_dataset=train, data_collator=collator)
     trainer.train()
-    logits = trainer.predict(test).predictions
-    return float((logits.argmax(axis=1) == data.test_y).mean())
+    found = trainer.predict(test)  # with rows of one length together, and so in an order of its own
+    return float((found.predictions.argmax(axis=1) == found.label_ids).mean())
 
 
 def flipped(rows: Dataset, share: float, seed: int) -> Dataset:
@@ -153,7 +153,7 @@ def run_finetuning(data: Data, seeds: list[int], work: Path) -> None:
     """MiniLM trained on few rows, and on all."""
     budgets = [budget for name, budget in FINETUNED if name == data.name]
     cells = [(f"{budget:g}", method, seed) for budget in budgets for method in ARMS for seed in seeds]
-    cells += [("full", "full", seed) for seed in seeds[:3]] if data.name == "banking77" else []
+    cells += [("full", "full", seed) for seed in seeds[:1]] if data.name == "banking77" else []
     for budget, method, seed in cells:
         key = ["finetuning", data.name, budget, method, str(seed)]
         if known(key) is not None:
