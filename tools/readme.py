@@ -286,7 +286,7 @@ def _with_error(values: list[float]) -> str:
 
 def selectors() -> str:
     """What each selector keeps and reads."""
-    header = ("method", "it keeps", "reads", "options", "source")
+    header = ("method", "what it does", "reads", "options", "source")
     return "\n".join([_line(header), _line(["---"] * len(header)), *map(_line, _selector_rows())])
 
 
@@ -295,11 +295,8 @@ def _selector_rows() -> Iterator[list[str]]:
         score = f" (`{method.facts['score']}`)" if "score" in method.facts else ""
         options = ", ".join(f"`{name}={value!r}`" for name, value in method.options.items())
         reads = ", ".join(method.facts["reads"]).replace("difficulty", f"scores{score}")
-        yield [f"`{method.name}`", _kept(method), reads or "nothing", options or "none", _source(method)]
-
-
-def _kept(method: Method) -> str:
-    return method.summary.removeprefix("Keep ").rstrip(".")
+        summary = method.summary.rstrip(".")
+        yield [f"`{method.name}`", summary, reads or "nothing", options or "none", _source(method)]
 
 
 def scores() -> str:
