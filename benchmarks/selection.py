@@ -52,7 +52,8 @@ PROBED = (
 )
 FINETUNED = (("banking77", 0.05), ("banking77", 0.15), ("trec6", 0.1), ("sst2", 0.05))
 ARMS = ("auto", "stratified")
-STEPS = 400  # optimizer steps of a fine-tuning run on few rows; all rows get five epochs
+STEPS = 400  # optimizer steps of a fine-tuning run, at least
+EPOCHS = 14  # of a run on few rows; all rows get five
 TASK = "single_label_classification"
 
 
@@ -161,7 +162,8 @@ def run_finetuning(data: Data, seeds: list[int], work: Path) -> None:
         if budget == "full":
             small, selector, steps = data.rows, "full", 5 * len(data.rows) // 16
         else:
-            (small, selector), steps = choose(data, data.rows, float(budget), method, seed), STEPS
+            small, selector = choose(data, data.rows, float(budget), method, seed)
+            steps = max(STEPS, EPOCHS * len(small) // 16)
         accuracy = finetune(data, small, work, seed, steps=steps)
         note(key, {"accuracy": accuracy, "selector": selector, "rows": len(small)})
         print(*key, selector, f"{100 * accuracy:.2f}", flush=True)

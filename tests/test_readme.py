@@ -24,7 +24,7 @@ from hf_shrink.pruning import PruningConfig
 from hf_shrink.pruning.schedule import SCHEDULES
 from hf_shrink.pruning.structures import parse_structure
 from tools import readme
-from tools.readme import DISTILLATION, PAGES, PRUNING, QUANTIZATION, README, STRUCTURED, rendered
+from tools.readme import DATASETS, DISTILLATION, PAGES, PRUNING, QUANTIZATION, README, STRUCTURED, rendered
 
 ROOT = Path(hf_shrink.__file__).parents[1]
 CARDS = sorted(path.with_name("README.md") for path in (ROOT / "model_cards").glob("*/shrink_report.json"))
@@ -66,7 +66,7 @@ def test_what_the_examples_import_and_set_is_there(page):
         assert not [alias.name for alias in node.names if not hasattr(module, alias.name)]
     configs = [c for c in calls if ast.unparse(c.func) == "PruningConfig"]
     assert {k.arg for config in configs for k in config.keywords} <= set(vars(PruningConfig()))
-    assert configs or page in (DISTILLATION, STRUCTURED, QUANTIZATION)
+    assert configs or page in (DISTILLATION, STRUCTURED, QUANTIZATION, DATASETS)
 
 
 def test_pruning_is_shown_beside_the_dense_model(tmp_path, monkeypatch):

@@ -334,6 +334,26 @@ def selection() -> str:
     return "\n".join([_line(header), _line(["---"] * len(header)), *map(_line, rows)])
 
 
+def selected_alone() -> str:
+    """What each method by itself gains over stratified samples, over the data sets of the committed runs."""
+    found = json.loads(SELECTED.read_text())["probes"]
+    budgets = sorted({budget for cells in found.values() for budget in cells if budget != "full"}, key=float)
+    header = ("method", *map(_share, budgets))
+    rows = []
+    for method in (
+        "auto",
+        *sorted({m for cells in found.values() for m in cells[budgets[0]]} - {"auto", "stratified"}),
+    ):
+        gains = [[_gain(cells[budget], method) for cells in found.values()] for budget in budgets]
+        rows.append([f"`{method}`", *(f"{mean(values):+.1f} (worst {min(values):+.1f})" for values in gains)])
+    return "\n".join([_line(header), _line(["---"] * len(header)), *map(_line, rows)])
+
+
+def _gain(arms: dict, method: str) -> float:
+    chosen, plain = (mean(100 * run["accuracy"] for run in arms[arm].values()) for arm in (method, "stratified"))
+    return chosen - plain
+
+
 def finetuned() -> str:
     """Models fine-tuned on what `auto` and stratified samples kept."""
     found = json.loads(SELECTED.read_text())["finetuning"]
@@ -443,7 +463,7 @@ def _source(method: Method) -> str:
 TABLES = (
     *(methods, quickstart, quality, criteria, structures, pruning, structure, step, pruning_step, quantizers),
     *(quantization, quantization_minilm),
-    *(selectors, scores, duplicates, selection, finetuned, noisy, selection_speed),
+    *(selectors, scores, duplicates, selection, selected_alone, finetuned, noisy, selection_speed),
 )
 
 
