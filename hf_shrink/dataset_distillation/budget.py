@@ -51,7 +51,7 @@ class Budget:
             gone = f" of the {given} given" if there < given else ""
             raise ShrinkError(
                 f"`budget` must be in [{classes}, {there}] rows ({least}, at most the {there} that there are{gone}), "
-                f"got {self} = {total} rows. {FORMS}"
+                f"got {f'{self} = {total} rows' if self.rows is None else self}. {FORMS}"
             )
         return total
 

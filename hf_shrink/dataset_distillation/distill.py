@@ -17,12 +17,12 @@ from hf_shrink.dataset_distillation.dealt_batches import processes
 from hf_shrink.dataset_distillation.duplicate_methods import DUPLICATE_METHODS
 from hf_shrink.dataset_distillation.embeddings import check_embeddings
 from hf_shrink.dataset_distillation.pictures import plot_map
-from hf_shrink.dataset_distillation.pool import COLUMN, Pool, reads_of
+from hf_shrink.dataset_distillation.pool import Pool, reads_of
 from hf_shrink.dataset_distillation.preparation import Encoding, prepare
 from hf_shrink.dataset_distillation.report import DatasetReport
 from hf_shrink.dataset_distillation.reporting import report_choice
 from hf_shrink.dataset_distillation.result import check_own_columns, write_result
-from hf_shrink.dataset_distillation.scores import SCORES
+from hf_shrink.dataset_distillation.scores import COLUMN, SCORES
 from hf_shrink.dataset_distillation.selectors import SELECTORS
 from hf_shrink.dataset_distillation.soft_labels import add_soft_labels, attach_soft_labels, out_of_fold_soft_labels
 from hf_shrink.dataset_distillation.strata import Strata, find_strata
@@ -32,6 +32,8 @@ from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.columns import TOKENIZED, Columns, find_columns
 from hf_shrink.inputs.counts import check_counts
 from hf_shrink.inputs.datasets import FORMATS, dataset_name, load_rows
+from hf_shrink.inputs.models import load_model
+from hf_shrink.inputs.remote import looks_like_path
 
 logger = logging.get_logger(__name__)
 
@@ -102,6 +104,7 @@ def distill_dataset(
         `cluster`, `score_*`, `soft_label`. `DatasetReport.of` reads from their description how they were made.
     """
     start = time.perf_counter()
+    _check_there(encoder=encoder, teacher=teacher)
     wanted = _checked(budget, method, duplicates, label_noise, stream_rows, method_kwargs)
     rows, positions, given = _rows(dataset, split, stream_rows, seed)
     rows = check_own_columns(rows)
@@ -113,6 +116,9 @@ def distill_dataset(
     known = _score_columns(rows)
     head_labels = soft_labels and teacher is None
     _check_fit(strata, method, known, targets, label_noise=label_noise, head_labels=head_labels)
+    answering = (
+        load_model(teacher) if isinstance(teacher, str | Path) else teacher
+    )  # what fails, fails before the work
     by_vectors = duplicates is not None and DUPLICATE_METHODS[duplicates].facts["reads"] == "embeddings"
     reads = _reads(method, encoder, embeddings) or head_labels or targets is not None or by_vectors
     encoding = Encoding(
@@ -144,7 +150,7 @@ def distill_dataset(
     if teacher is not None:
         small = attach_soft_labels(
             small,
-            teacher,
+            answering,
             text_column=columns.text or None,
             label_column=columns.label,
             processing_class=_of_instance(teacher, processing_class),
@@ -181,6 +187,15 @@ def _checked(
     if label_noise not in (True, False, AUTO):
         raise ShrinkError(f"`label_noise` must be True, False or 'auto', got {label_noise!r}. Choose one of these.")
     return read_budget(budget)
+
+
+def _check_there(**models: Any) -> None:
+    """Refuse folders that are none, by the name that the user gave them."""
+    for argument, model in models.items():
+        if isinstance(model, str | Path) and looks_like_path(model) and not Path(model).expanduser().is_dir():
+            raise ShrinkError(
+                f"`{argument}` must be a model, a folder or a Hub id, but there is no folder {model}. Check the path."
+            )
 
 
 def _rows(dataset: Any, split: str | None, stream_rows: int, seed: int) -> tuple[Dataset, NDArray[np.int64], int]:

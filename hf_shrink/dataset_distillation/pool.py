@@ -15,8 +15,6 @@ from hf_shrink.dataset_distillation.selectors import SELECTORS
 from hf_shrink.dataset_distillation.strata import Strata
 from hf_shrink.errors import ShrinkError
 
-COLUMN = "score_"  # what `score_dataset` puts before a score's name
-
 
 @dataclass(frozen=True)
 class Pool:

@@ -16,6 +16,7 @@ from hf_shrink.dataset_distillation.dynamics import last_seen
 from hf_shrink.dataset_distillation.dynamics_callback import TrainingDynamicsCallback, check_scored_task
 from hf_shrink.dataset_distillation.learner import load_learner
 from hf_shrink.dataset_distillation.numbered_rows import with_column
+from hf_shrink.dataset_distillation.scores import COLUMN
 from hf_shrink.errors import ShrinkError
 from hf_shrink.inputs.calibration_rows import RowOptions, read_rows
 from hf_shrink.inputs.counts import check_counts
@@ -24,7 +25,6 @@ from hf_shrink.inputs.rows import CLASSIFIERS
 from hf_shrink.inputs.tasks import find_task
 
 logger = logging.get_logger(__name__)
-PREFIX = "score_"  # begins the name of each column
 
 
 def score_dataset(
@@ -104,14 +104,14 @@ def score_dataset(
         trainer.train(resume_from_checkpoint=None if resume_from_checkpoint is None else str(resume_from_checkpoint))
     _warn_if_unlearned(callback, read.task)
     for name, values in callback.scores().items():
-        raw = with_column(raw, f"{PREFIX}{name}", values, Value("float32"))
+        raw = with_column(raw, f"{COLUMN}{name}", values, Value("float32"))
     return raw
 
 
 def _check_rows(rows: Dataset, scores: Sequence[str]) -> None:
     if not len(rows):
         raise ShrinkError("`dataset` must hold at least 1 row, got 0. Check the split and the filters before it.")
-    if taken := [f"{PREFIX}{name}" for name in scores if f"{PREFIX}{name}" in rows.column_names]:
+    if taken := [f"{COLUMN}{name}" for name in scores if f"{COLUMN}{name}" in rows.column_names]:
         raise ShrinkError(f"`dataset` must not hold {taken} already. Drop them with remove_columns({taken}).")
 
 

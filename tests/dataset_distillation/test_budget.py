@@ -72,7 +72,7 @@ def test_rows_a_class():
 @pytest.mark.parametrize(
     ("budget", "says"),
     [
-        (Budget(rows=11), r"in \[2, 10\] rows.*got 11 rows = 11 rows"),
+        (Budget(rows=11), r"in \[2, 10\] rows.*got 11 rows. Write"),
         (Budget(rows=1), "one for each of the 2 classes"),
         (Budget(share=0.05), "got 5 % = 1 rows"),
         (Budget(per_class=5), "at most the rows of the smallest class, 4 of '0', got 5 rows a class"),

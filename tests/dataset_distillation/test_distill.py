@@ -361,6 +361,8 @@ def test_what_is_pushed_comes_back_with_its_card(given, hub):
         ({"embeddings": np.full((600, 4), np.nan)}, "row 0 has NaN or infinity"),
         ({"stream_rows": 0}, "`stream_rows` must be at least 1"),
         ({"method": "rds"}, "`targets` must be given"),
+        ({"embeddings": None, "encoder": "./nowhere"}, "`encoder` must be .* there is no folder ./nowhere"),
+        ({"teacher": "./nowhere"}, "`teacher` must be .* there is no folder ./nowhere"),
         ({"budget": {"tokens": 100}}, "`processing_class` must be given for a budget of tokens"),
     ],
 )
@@ -368,6 +370,15 @@ def test_bad_input_gets_one_clear_error(given, settings, says):
     rows, vectors = given
     with pytest.raises(ShrinkError, match=says):
         distill_dataset(rows, **{"budget": 30, "embeddings": vectors, **settings})
+
+
+def test_a_teacher_that_cannot_be_loaded_is_refused_before_rows_are_chosen(given, tmp_path, monkeypatch):
+    from hf_shrink.dataset_distillation import distill
+
+    rows, vectors = given
+    monkeypatch.setattr(distill, "choose", lambda *args: pytest.fail("rows were chosen"))
+    with pytest.raises(ShrinkError, match="must hold a config.json"):
+        distill_dataset(rows, 30, embeddings=vectors, teacher=tmp_path)
 
 
 def test_a_test_set_that_swallows_everything_is_refused(given):

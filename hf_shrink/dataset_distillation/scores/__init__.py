@@ -12,5 +12,6 @@ Each registers two facts beside its paper. `reads` is a tuple of the statistics 
 from hf_shrink.registry import Registry
 
 SCORES = Registry("scores", __name__)
+COLUMN = "score_"  # begins the name of each score's column
 
-__all__ = ["SCORES"]
+__all__ = ["COLUMN", "SCORES"]
